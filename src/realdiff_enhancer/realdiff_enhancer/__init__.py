@@ -1,1 +1,1 @@
-"""Learns how a real depth camera corrupts depth (two-stage diffusion, coarse to fine) and enhances clean depth: models, trainer, metrics, bag enhancer, node."""
+"""Enhances clean depth so that it looks like a real camera's: models, trainer, metrics, bag enhancer, node."""

@@ -1,0 +1,171 @@
+"""Seeded noise fields that continue from frame to frame.
+
+A real camera's error sticks to the surfaces: consecutive frames err alike. The noise of a frame is therefore a fixed
+weighted sum of independent fields, one for each of the last frames' seeds. It depends on nothing but the seeds: a frame
+comes out the same whatever was computed before it, on any batch size and after a restart.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["CorrelatedNoise", "ar1_history", "normal_field"]
+
+
+def _generator(seed: int, stream: str) -> np.random.Generator:
+    """Generator of the noise called `stream` in the frame with this seed (SFC64: the fastest of NumPy's)."""
+    entropy = np.random.SeedSequence([seed & (2**64 - 1), zlib.crc32(stream.encode())])
+    return np.random.Generator(np.random.SFC64(entropy))
+
+
+def normal_field(seed: int, shape: Sequence[int], stream: str = "") -> NDArray[np.float32]:
+    """Independent standard normal numbers.
+
+    Args:
+        seed: 64-bit seed of the frame.
+        shape: Shape of the field.
+        stream: Name of the field, so that a model can draw several independent ones from one seed.
+
+    Returns:
+        float32 array of that shape, mean 0, variance 1.
+    """
+    return _generator(seed, stream).standard_normal(tuple(shape), dtype=np.float32)
+
+
+def ar1_history(coefficient: float, remainder: float = 0.05) -> int:
+    """How many earlier frames an AR(1) process needs before what is cut off has weight below `remainder`.
+
+    Args:
+        coefficient: Correlation of consecutive frames, in [0, 1).
+        remainder: Weight, relative to the newest frame's, that may be neglected.
+    """
+    if coefficient == 0.0:
+        return 0
+    return math.ceil(math.log(remainder) / math.log(coefficient))
+
+
+class CorrelatedNoise:
+    """Standard normal fields, correlated between consecutive frames.
+
+    The field of frame t is Σ_k w_k·white(seed_{t-k}) over the frames that exist, divided by the norm of the weights
+    used. So the variance is 1 in every frame, the first of a stream included.
+
+    Args:
+        weights: w_0, w_1, …, newest frame first; [1.0] gives independent frames.
+        stream: Name of the noise: fields of different names are independent.
+        cache_frames: How many white fields to keep. Consecutive frames then cost one new field each. At least the
+            number of weights; the default keeps exactly those.
+
+    Raises:
+        ValueError: No weights, or all zero.
+    """
+
+    def __init__(self, weights: Sequence[float], stream: str = "", cache_frames: int | None = None) -> None:
+        """Prepares the weights; fields are drawn when asked for."""
+        self.weights = tuple(float(w) for w in weights)
+        if not any(self.weights):
+            raise ValueError("the noise needs at least one weight that is not zero")
+        self.stream = stream
+        self._capacity = max(len(self.weights), cache_frames or 0)
+        self._cache: OrderedDict[tuple[int, tuple[int, ...]], NDArray[np.float32]] = OrderedDict()
+
+    @classmethod
+    def ar1(cls, coefficient: float, history: int | None = None, stream: str = "") -> CorrelatedNoise:
+        """First-order autoregressive noise: lag k has correlation coefficient^k (until the sum is cut off).
+
+        Args:
+            coefficient: Correlation of consecutive frames, in [0, 1).
+            history: Earlier frames used; by default enough of them (`ar1_history`).
+            stream: As for the class.
+
+        Raises:
+            ValueError: The coefficient is outside [0, 1) or the history negative.
+        """
+        if not 0.0 <= coefficient < 1.0:
+            raise ValueError(f"the AR(1) coefficient must be in [0, 1), got {coefficient}")
+        if history is None:
+            history = ar1_history(coefficient)
+        if history < 0:
+            raise ValueError(f"the history must not be negative, got {history}")
+        return cls([coefficient**k for k in range(history + 1)], stream=stream)
+
+    @classmethod
+    def smooth(cls, history: int, stream: str = "") -> CorrelatedNoise:
+        """Slowly varying noise: half a sine of weights, so that consecutive frames differ by very little.
+
+        Lag-1 correlation ≈ 1 − (π/(history+2))²/2; AR(1) of the same history can't exceed history/(history+1).
+
+        Args:
+            history: Earlier frames used.
+            stream: As for the class.
+        """
+        length = history + 1
+        return cls([math.sin(math.pi * (k + 1) / (length + 1)) for k in range(length)], stream=stream)
+
+    @property
+    def history(self) -> int:
+        """Seeds of earlier frames that are used."""
+        return len(self.weights) - 1
+
+    def _white(self, seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        key = (seed, shape)
+        field = self._cache.get(key)
+        if field is None:
+            field = normal_field(seed, shape, self.stream)
+            field.flags.writeable = False
+            self._cache[key] = field
+            while len(self._cache) > self._capacity:
+                self._cache.popitem(last=False)
+        else:
+            self._cache.move_to_end(key)
+        return field
+
+    def field(self, seeds: Sequence[int], shape: Sequence[int]) -> NDArray[np.float32]:
+        """Noise of one frame.
+
+        Args:
+            seeds: Seeds of the stream up to and including this frame, oldest first; only the last `history` + 1 count.
+            shape: Shape of the field.
+
+        Returns:
+            float32 array of that shape.
+        """
+        used = seeds[-len(self.weights) :]
+        dims = tuple(int(s) for s in shape)
+        weights = self.weights[: len(used)]
+        norm = math.sqrt(sum(w * w for w in weights))
+        if norm == 0.0:
+            raise ValueError(f"the first {len(used)} weights are all zero: no variance to normalise")
+        total = np.zeros(dims, np.float32)
+        scaled = np.empty(dims, np.float32)
+        # Oldest first, always in this order: floating-point sums must not depend on what the cache holds.
+        for weight, seed in zip(reversed(weights), used, strict=True):
+            np.multiply(self._white(seed, dims), np.float32(weight / norm), out=scaled)
+            total += scaled
+        return total
+
+    def fields(
+        self, seeds: Sequence[int], shape: Sequence[int], previous_seeds: Sequence[int] = ()
+    ) -> NDArray[np.float32]:
+        """Noise of consecutive frames.
+
+        Args:
+            seeds: Seeds of the N frames.
+            shape: Shape of one field.
+            previous_seeds: Seeds of the frames before the first, oldest first.
+
+        Returns:
+            float32 [N, *shape].
+        """
+        every = (*previous_seeds, *seeds)
+        start = len(previous_seeds)
+        result = np.empty((len(seeds), *shape), np.float32)
+        for i in range(len(seeds)):
+            result[i] = self.field(every[: start + i + 1], shape)
+        return result

@@ -1,0 +1,114 @@
+"""Names of the enhancer models and how to make one.
+
+A model's module is imported only when the model is made: listing the names costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from realdiff_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from realdiff_core.config import CameraProfile
+
+    from realdiff_enhancer.models.base import DepthModel
+
+__all__ = ["DEFAULT_MODEL", "ModelOptions", "create_model", "model_descriptions", "model_names"]
+
+DEFAULT_MODEL = "two_stage"
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What a model is made from (see `create_model`)."""
+
+    profile: CameraProfile
+    steps: int | None
+    device: str
+    weights: Path | None
+
+
+def _two_stage(options: ModelOptions) -> DepthModel:
+    from realdiff_enhancer.two_stage.pipeline import TwoStageModel
+
+    return TwoStageModel.from_pretrained(
+        options.weights, profile=options.profile, steps=options.steps, device=options.device
+    )
+
+
+def _disparity(options: ModelOptions) -> DepthModel:
+    from realdiff_enhancer.models.disparity import DisparityModel
+
+    return DisparityModel.from_config(options.profile, options.weights)
+
+
+def _perlin(options: ModelOptions) -> DepthModel:
+    from realdiff_enhancer.models.perlin import PerlinModel
+
+    return PerlinModel.from_config(options.profile, options.weights)
+
+
+def _gaussian(options: ModelOptions) -> DepthModel:
+    from realdiff_enhancer.models.gaussian import GaussianModel
+
+    return GaussianModel.from_config(options.profile, options.weights)
+
+
+def _none(options: ModelOptions) -> DepthModel:
+    from realdiff_enhancer.models.none import NoneModel
+
+    return NoneModel()
+
+
+_MODELS: dict[str, tuple[Callable[[ModelOptions], DepthModel], str]] = {
+    "two_stage": (_two_stage, "coarse-to-fine diffusion learned from real pairs"),
+    "disparity": (_disparity, "correlated sub-pixel noise, quantisation, edges and holes; no learning, real time"),
+    "perlin": (_perlin, "multi-octave gradient noise in disparity"),
+    "gaussian": (_gaussian, "independent Gaussian noise in disparity, so that it grows as z²"),
+    "none": (_none, "leaves the depth bit-identical"),
+}
+
+
+def model_names() -> list[str]:
+    """Names that `create_model` knows, the default first."""
+    return list(_MODELS)
+
+
+def model_descriptions() -> dict[str, str]:
+    """One line for the user about each model."""
+    return {name: description for name, (_, description) in _MODELS.items()}
+
+
+def create_model(
+    name: str,
+    *,
+    profile: CameraProfile,
+    steps: int | None = None,
+    device: str = "auto",
+    weights: Path | None = None,
+) -> DepthModel:
+    """Makes the model called `name`.
+
+    Args:
+        name: One of `model_names()`.
+        profile: Camera whose noise is imitated: baseline, range, disparity step.
+        steps: Sampling steps a stage; None for the model's own default. Ignored by models that don't sample.
+        device: "auto", "cpu" or "cuda". Ignored by models that run in NumPy.
+        weights: Folder of learned weights, or an analytic model's parameter file; None for what the package ships.
+
+    Raises:
+        ConfigError: The name is unknown, or the model's parameters or weights don't fit.
+    """
+    entry = _MODELS.get(name)
+    if entry is None:
+        raise ConfigError(
+            "unknown enhancer model",
+            expected=f"one of {', '.join(_MODELS)}",
+            got=repr(name),
+            next_step="choose one of these as the model",
+        )
+    return entry[0](ModelOptions(profile=profile, steps=steps, device=device, weights=weights))

@@ -1,0 +1,89 @@
+"""The noise fields: a function of the seeds alone, unit variance in every frame, the promised temporal correlation."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from realdiff_enhancer.models.noise import CorrelatedNoise, ar1_history, normal_field
+
+SHAPE = (60, 80)
+
+
+def seeds(n: int, base: int = 7) -> tuple[int, ...]:
+    return tuple(int(s) for s in np.random.default_rng(base).integers(0, 2**64, n, dtype=np.uint64))
+
+
+def test_normal_field_is_standard_normal_and_repeatable() -> None:
+    field = normal_field(5, (200, 300))
+    assert field.dtype == np.float32
+    assert abs(field.mean()) < 0.02 and abs(field.std() - 1) < 0.02
+    assert np.array_equal(field, normal_field(5, (200, 300)))
+    assert not np.array_equal(field, normal_field(6, (200, 300)))
+    other = normal_field(5, (200, 300), "holes")
+    assert abs(np.corrcoef(field.ravel(), other.ravel())[0, 1]) < 0.02
+
+
+@given(split=st.integers(1, 11), history=st.integers(0, 6), coefficient=st.floats(0.0, 0.99))
+@settings(max_examples=40, deadline=None)
+def test_fields_do_not_depend_on_batches_or_on_the_cache(split: int, history: int, coefficient: float) -> None:
+    every = seeds(12)
+    whole = CorrelatedNoise.ar1(coefficient, history).fields(every, (4, 5))
+    noise = CorrelatedNoise.ar1(coefficient, history)
+    first = noise.fields(every[:split], (4, 5))
+    rest = noise.fields(every[split:], (4, 5), previous_seeds=every[:split][-history:] if history else ())
+    cold = CorrelatedNoise.ar1(coefficient, history).fields(every[split:], (4, 5), previous_seeds=every[:split])
+    assert np.array_equal(whole, np.concatenate([first, rest]))
+    assert np.array_equal(rest, cold)
+
+
+def test_ar1_has_unit_variance_from_the_first_frame_and_geometric_correlation() -> None:
+    coefficient = 0.8
+    noise = CorrelatedNoise.ar1(coefficient)
+    fields = noise.fields(seeds(60), SHAPE).reshape(60, -1)
+    assert np.allclose(fields.std(axis=1), 1.0, atol=0.06)
+    settled = fields[noise.history :]
+    for lag in (1, 2, 4):
+        pairs = [np.corrcoef(a, b)[0, 1] for a, b in zip(settled, settled[lag:], strict=False)]
+        assert np.mean(pairs) == pytest.approx(coefficient**lag, abs=0.03)
+
+
+def test_zero_coefficient_gives_independent_frames() -> None:
+    fields = CorrelatedNoise.ar1(0.0).fields(seeds(4), SHAPE).reshape(4, -1)
+    correlation = np.corrcoef(fields)
+    assert np.abs(correlation - np.eye(4)).max() < 0.05
+
+
+def test_smooth_noise_changes_more_slowly_than_any_ar1_of_the_same_history() -> None:
+    fields = CorrelatedNoise.smooth(30).fields(seeds(80), SHAPE).reshape(80, -1)
+    assert np.allclose(fields.std(axis=1), 1.0, atol=0.06)
+    lag1 = np.mean([np.corrcoef(a, b)[0, 1] for a, b in pairwise(fields[31:])])
+    assert lag1 == pytest.approx(1 - (np.pi / 32) ** 2 / 2, abs=0.004)
+    assert lag1 > 30 / 31
+
+
+def test_consecutive_frames_cost_one_white_field_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+
+    def counted(seed: int, shape: tuple[int, ...], stream: str) -> np.ndarray:
+        drawn.append(seed)
+        return normal_field(seed, shape, stream)
+
+    monkeypatch.setattr("realdiff_enhancer.models.noise.normal_field", counted)
+    noise = CorrelatedNoise.ar1(0.9, 8)
+    every = seeds(40)
+    for i in range(40):
+        noise.fields(every[i : i + 1], (4, 4), previous_seeds=every[max(0, i - 8) : i])
+    assert drawn == list(every)
+
+
+def test_history_is_long_enough_and_bad_values_are_refused() -> None:
+    assert ar1_history(0.0) == 0
+    assert 0.9 ** ar1_history(0.9) <= 0.05 < 0.9 ** (ar1_history(0.9) - 1)
+    with pytest.raises(ValueError, match=r"\[0, 1\)"):
+        CorrelatedNoise.ar1(1.0)
+    with pytest.raises(ValueError, match="negative"):
+        CorrelatedNoise.ar1(0.5, -1)
+    with pytest.raises(ValueError, match="weight"):
+        CorrelatedNoise([0.0, 0.0])
