@@ -15,7 +15,7 @@ setup(
     zip_safe=False,
     maintainer="RealD2iff developers",
     maintainer_email="realdiff@example.org",
-    description="What all RealD2iff packages share, without rclpy and torch: depth conventions, camera model, bags, episodes, provenance, configuration, seeds, errors.",
+    description="What all RealD2iff packages share, without rclpy and torch: depth, camera, bags, provenance, errors.",
     license="Apache-2.0",
     entry_points={"console_scripts": []},
 )

@@ -1,0 +1,46 @@
+"""Random seeds that depend on what is computed, never on when or in which batch.
+
+A frame's seed is BLAKE2b-64 (RFC 7693, 8-byte digest) over a canonical byte string, so that it is the same on every
+platform, Python version and process: the ASCII tag ``realdiff.frame/1``, then seed, stamp and draw as 8-byte
+big-endian two's complement, then the UTF-8 bytes of the topic's name. The digest is read as a big-endian unsigned
+integer.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from realdiff_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_TAG = b"realdiff.frame/1"
+_WORD = 1 << 64
+
+
+def frame_seed(seed: int, topic: str, stamp_ns: int, draw: int = 0) -> int:
+    """Return the 64-bit seed of one frame.
+
+    Args:
+        seed: The user's seed, 0 … 2⁶⁴ − 1.
+        topic: Name of the depth image topic **as recorded**, so that a node and a bag give the same noise.
+        stamp_ns: The image header's stamp [ns].
+        draw: Index of the draw where several outputs are made from one input.
+
+    Raises:
+        ConfigError: `seed` or `draw` is outside 0 … 2⁶⁴ − 1.
+    """
+    for name, value in (("seed", seed), ("draw", draw)):
+        if not 0 <= value < _WORD:
+            raise ConfigError(f"{name} is out of range", expected="0 … 18446744073709551615", got=value)
+    words = b"".join((value % _WORD).to_bytes(8, "big") for value in (seed, stamp_ns, draw))
+    return int.from_bytes(blake2b(_TAG + words + topic.encode(), digest_size=8).digest(), "big")
+
+
+def rng(seed: int) -> np.random.Generator:
+    """Return NumPy's PCG64 generator for a 64-bit seed; its streams are stable across NumPy versions and platforms."""
+    import numpy as np
+
+    return np.random.Generator(np.random.PCG64(seed))
