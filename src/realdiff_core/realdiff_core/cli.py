@@ -67,9 +67,15 @@ class Progress(Protocol):
     def advance(self, n: int = 1) -> None:
         """Count `n` more finished units."""
 
+    def describe(self, text: str) -> None:
+        """Replace the text before the bar."""
+
 
 class _Silent:
     def advance(self, n: int = 1) -> None:
+        """Show nothing."""
+
+    def describe(self, text: str) -> None:
         """Show nothing."""
 
 
@@ -96,5 +102,8 @@ def progress(description: str, total: int | None, unit: str = "frames") -> Itera
         class _Bar:
             def advance(self, n: int = 1) -> None:
                 bar.advance(task, n)
+
+            def describe(self, text: str) -> None:
+                bar.update(task, description=text)
 
         yield _Bar()
