@@ -39,11 +39,17 @@ def run(argv: list[str] | None = None) -> int:
     arguments.add_argument("--size", choices=("640x480", "848x480"), default="640x480", help="image size (default 640x480)")
     arguments.add_argument("--pack", type=Path, metavar="FILE.npz", help="also pack the folder into one compressed file")
     arguments.add_argument(
-        "--pack-step", type=float, default=0.1, metavar="MM", help="clean depth in the packed file, step in mm (default 0.1)"
+        "--pack-parts", type=int, default=1, metavar="N", help="spread the frames over N files: FILE_1.npz … FILE_N.npz (default 1)"
+    )
+    arguments.add_argument(
+        "--pack-step", type=float, default=0.02, metavar="PX",
+        help="clean depth in the packed file is rounded to steps of this disparity; 0: not rounded (default 0.02)",
     )
     options = arguments.parse_args(argv)
     if options.frames < 1:
         raise ConfigError("--frames must be positive", expected="1 or more", got=str(options.frames))
+    if options.pack_parts < 1:
+        raise ConfigError("--pack-parts must be positive", expected="1 or more", got=str(options.pack_parts))
     if options.seed < 0:
         raise ConfigError("--seed must not be negative", expected="0 or more", got=str(options.seed))
     os.environ.setdefault("MUJOCO_GL", "egl")
@@ -60,9 +66,12 @@ def run(argv: list[str] | None = None) -> int:
         options.output, options.frames, ranges, seed=options.seed, size=options.size, purpose=options.purpose
     )
     print(f"{made} new pairs, {options.frames} in all: {options.output}")
-    if options.pack:
-        size = pack_pairs(options.output, options.pack, clean_step_mm=options.pack_step)
-        print(f"packed: {options.pack} ({size / 1e6:.1f} MB)")
+    for part in range(options.pack_parts if options.pack else 0):
+        path = options.pack
+        if options.pack_parts > 1:
+            path = path.with_name(f"{path.stem}_{part + 1}{path.suffix}")
+        size = pack_pairs(options.output, path, clean_step_px=options.pack_step, part=part, parts=options.pack_parts)
+        print(f"packed: {path} ({size / 1e6:.1f} MB)")
     return 0
 
 

@@ -1,0 +1,204 @@
+"""The simulator's state and pictures as the contents of ROS messages.
+
+A message is described by its topic and a dictionary of its fields, so that the recorder (rosbags) and the bridge node
+(rclpy) publish exactly the same without either depending on the other's message classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from realdiff_core import topics
+from realdiff_core.camera import CameraModel
+from realdiff_core.depth import metres_to_depth
+from realdiff_core.image import numpy_to_image_fields
+from realdiff_core.provenance import BagProvenance
+
+from realdiff_sim_bridge.adapters.base import CONTROL_PERIOD_NS, SimState
+from realdiff_sim_bridge.cameras import CameraRig
+from realdiff_sim_bridge.experts import ExpertStep
+from realdiff_sim_bridge.geometry import Pose
+from realdiff_sim_bridge.scene.robot import ARM_JOINTS, FINGER_JOINTS, FLANGE_Z, HAND_YAW, TCP_Z
+
+Fields = dict[str, Any]
+
+_PARENTS = {
+    **{f"fr3_link{i}": f"fr3_link{i - 1}" for i in range(1, 8)},
+    "fr3_leftfinger": "fr3_hand",
+    "fr3_rightfinger": "fr3_hand",
+}
+"""Moving links of the URDF and their parents."""
+
+
+class Outgoing(NamedTuple):
+    """A message to publish: topic and field values (nested messages as dictionaries)."""
+
+    topic: str
+    fields: Fields
+
+
+def stamp(time_ns: int) -> Fields:
+    """builtin_interfaces/Time of a time in nanoseconds."""
+    return {"sec": int(time_ns // 1_000_000_000), "nanosec": int(time_ns % 1_000_000_000)}
+
+
+def header(time_ns: int, frame_id: str) -> Fields:
+    """std_msgs/Header."""
+    return {"stamp": stamp(time_ns), "frame_id": frame_id}
+
+
+def camera_messages(
+    rig: CameraRig, time_ns: int, colour: NDArray[np.uint8], depth_m: NDArray[np.float32], encoding: str
+) -> list[Outgoing]:
+    """One frame of the camera: colour, depth, depth aligned to colour, and the three camera_infos.
+
+    Args:
+        rig: The camera.
+        time_ns: When the frame was taken.
+        colour: uint8[H, W, 3], RGB.
+        depth_m: float32[H, W], metres, NaN where invalid.
+        encoding: Depth encoding, "16UC1" (as the driver) or "32FC1".
+    """
+    aligned_m = rig.align(depth_m)
+    messages = []
+    for image_topic, info_topic, array, image_encoding, camera in (
+        (topics.COLOR_IMAGE, topics.COLOR_INFO, colour, "rgb8", rig.colour),
+        (topics.DEPTH_IMAGE, topics.DEPTH_INFO, metres_to_depth(depth_m, encoding), encoding, rig.depth),
+        (
+            topics.ALIGNED_DEPTH_IMAGE,
+            topics.ALIGNED_DEPTH_INFO,
+            metres_to_depth(aligned_m, encoding),
+            encoding,
+            rig.colour,
+        ),
+    ):
+        head = header(time_ns, camera.frame_id)
+        messages.append(Outgoing(image_topic, {"header": head, **numpy_to_image_fields(array, image_encoding)}))
+        messages.append(Outgoing(info_topic, _camera_info(camera, head)))
+    return messages
+
+
+def _camera_info(camera: CameraModel, head: Fields) -> Fields:
+    return {"header": head, **camera.to_camera_info_fields()}
+
+
+def robot_messages(state: SimState) -> list[Outgoing]:
+    """Joint states of arm and hand, and the moving part of the TF tree."""
+    robot, head = state.robot, header(state.time_ns, "")
+    names = (*ARM_JOINTS, *FINGER_JOINTS)
+    transforms = [
+        _transform(state.time_ns, parent, child, state.links[parent].inverse() @ state.links[child])
+        for child, parent in _PARENTS.items()
+    ]
+    return [
+        Outgoing(topics.JOINT_STATES, _joint_state(head, names, robot.positions, robot.velocities, robot.efforts)),
+        Outgoing(
+            topics.GRIPPER_JOINT_STATES,
+            _joint_state(head, FINGER_JOINTS, robot.positions[7:], robot.velocities[7:], robot.efforts[7:]),
+        ),
+        Outgoing(topics.TF, {"transforms": transforms}),
+    ]
+
+
+def _joint_state(head: Fields, names: tuple[str, ...], position: Any, velocity: Any, effort: Any) -> Fields:
+    return {"header": head, "name": list(names), "position": position, "velocity": velocity, "effort": effort}
+
+
+def static_transforms(rig: CameraRig) -> Outgoing:
+    """Fixed frames: the camera's, and the URDF's fixed joints."""
+    half = HAND_YAW / 2
+    fixed = [
+        ("base", "fr3_link0", Pose.identity()),
+        ("fr3_link7", "fr3_link8", Pose(np.array([0.0, 0.0, FLANGE_Z]), np.array([0.0, 0.0, 0.0, 1.0]))),
+        ("fr3_link8", "fr3_hand", Pose(np.zeros(3), np.array([0.0, 0.0, np.sin(half), np.cos(half)]))),
+        ("fr3_hand", "fr3_hand_tcp", Pose(np.array([0.0, 0.0, TCP_Z]), np.array([0.0, 0.0, 0.0, 1.0]))),
+        *rig.static_transforms(),
+    ]
+    return Outgoing(topics.TF_STATIC, {"transforms": [_transform(0, *entry) for entry in fixed]})
+
+
+def _transform(time_ns: int, parent: str, child: str, pose: Pose) -> Fields:
+    x, y, z = (float(value) for value in pose.position)
+    return {
+        "header": header(time_ns, parent),
+        "child_frame_id": child,
+        "transform": {"translation": {"x": x, "y": y, "z": z}, "rotation": _quaternion(pose)},
+    }
+
+
+def _quaternion(pose: Pose) -> Fields:
+    return dict(zip("xyzw", (float(value) for value in pose.quaternion), strict=True))
+
+
+def _pose(pose: Pose) -> Fields:
+    position = dict(zip("xyz", (float(value) for value in pose.position), strict=True))
+    return {"position": position, "orientation": _quaternion(pose)}
+
+
+def object_poses(state: SimState) -> Outgoing:
+    """Poses of the task's objects."""
+    return Outgoing(
+        topics.OBJECT_POSES,
+        {
+            "header": header(state.time_ns, topics.BASE_FRAME),
+            "names": list(state.objects),
+            "poses": [_pose(pose) for pose in state.objects.values()],
+        },
+    )
+
+
+def action_messages(time_ns: int, step: ExpertStep) -> list[Outgoing]:
+    """A commanded action, for training, and the same as sent to the arm's joint trajectory controller."""
+    joints = step.command.joint_positions
+    action = {
+        "header": header(time_ns, topics.BASE_FRAME),
+        "joint_names": list(ARM_JOINTS),
+        "joint_positions": joints,
+        "gripper_width": float(step.command.gripper_width),
+        "end_effector_pose": _pose(step.tcp),
+    }
+    point = {"positions": joints, "time_from_start": {"sec": 0, "nanosec": CONTROL_PERIOD_NS}}
+    # Stamp 0 means "start at once" to the controller.
+    trajectory = {"header": header(0, ""), "joint_names": list(ARM_JOINTS), "points": [point]}
+    return [Outgoing(topics.COMMANDED_ACTION, action), Outgoing(topics.ARM_TRAJECTORY, trajectory)]
+
+
+def task_status(
+    time_ns: int, *, task: str, seed: int, episode: int, subtask: str, success: bool, elapsed_s: float, message: str = ""
+) -> Outgoing:
+    """Progress of the task."""
+    return Outgoing(
+        topics.TASK_STATUS,
+        {
+            "header": header(time_ns, ""),
+            "task": task,
+            "seed": seed,
+            "episode": episode,
+            "subtask": subtask,
+            "success": success,
+            "elapsed_s": elapsed_s,
+            "message": message,
+        },
+    )
+
+
+def provenance_message(time_ns: int, record: BagProvenance) -> Outgoing:
+    """The latched provenance beside the depth topics."""
+    return Outgoing(
+        topics.PROVENANCE,
+        {
+            "header": header(time_ns, topics.DEPTH_FRAME),
+            "topics": list(record.depth),
+            "kinds": [kind.msg_value for kind in record.depth.values()],
+            "camera_profile": record.camera_profile or "",
+            "seed": record.seed or 0,
+            "details_json": record.to_json(),
+        },
+    )
+
+
+def clock(time_ns: int) -> Outgoing:
+    """Simulation time."""
+    return Outgoing(topics.CLOCK, {"clock": stamp(time_ns)})
