@@ -1,0 +1,247 @@
+"""The two-stage model behind the enhancer's common interface: clean depth in, noisy depth out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from realdiff_core.config import CameraProfile
+from realdiff_core.errors import ConfigError
+
+from ..models.base import DepthFrames, EnhancedFrames
+from ..models.noise import CorrelatedNoise
+from .codec import decode_residual, depth_to_disparity, upsample
+from .conditioning import SIDE_MULTIPLE, known_mask, pad_to_multiple
+from .config import TwoStageConfig
+from .networks import FINE_RESIDUAL_FACTOR, fine_channels, make_coarse, make_fine
+from .sampling import noise_shapes, sample_coarse, sample_fine
+from .schedule import make_scheduler
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+
+
+class TwoStageModel:
+    """Coarse-to-fine diffusion from clean to noisy depth.
+
+    Args:
+        config: settings that the weights were trained with.
+        coarse: trained coarse denoiser.
+        fine: trained fine denoiser.
+        steps: sampling steps of each stage; None takes the model's own default.
+        device: "cpu", "cuda" or "auto".
+        weights_sha256: hash of the weights file, for provenance.
+    """
+
+    name = "two_stage"
+    uses_colour = False
+
+    def __init__(
+        self,
+        config: TwoStageConfig,
+        coarse: nn.Module,
+        fine: nn.Module,
+        *,
+        steps: int | None = None,
+        device: str = "auto",
+        weights_sha256: str | None = None,
+    ) -> None:
+        if steps is not None and not 1 <= steps <= config.schedule.train_steps:
+            raise ConfigError(
+                "number of sampling steps out of range",
+                expected=f"1 to {config.schedule.train_steps}",
+                got=str(steps),
+                next_step="pass --steps within the range, or leave it out for the model's default",
+            )
+        self.config = config
+        self.steps = steps or config.schedule.steps
+        self.device = _pick_device(device)
+        self.weights_sha256 = weights_sha256
+        self.history = config.temporal.history
+        self._coarse = coarse.to(self.device).eval().requires_grad_(False)
+        self._fine = fine.to(self.device).eval().requires_grad_(False)
+        self._scheduler = make_scheduler(config.schedule)
+        temporal = config.temporal
+        self._noise = [
+            CorrelatedNoise.ar1(temporal.correlation, temporal.history, stream=stage) for stage in ("coarse", "fine")
+        ]
+        # Networks always see batches of one fixed size, so that a frame's bytes can't depend on how many came with it.
+        self._micro_batch = 1 if self.device.type == "cpu" else 8
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: Path | None = None,
+        *,
+        profile: CameraProfile | None = None,
+        steps: int | None = None,
+        device: str = "auto",
+    ) -> TwoStageModel:
+        """Loads a model folder (config.json and model.safetensors).
+
+        Args:
+            path: the folder; None takes the weights that ship with the package for the profile.
+            profile: camera profile; names the shipped weights and may be None where `path` is given.
+            steps: sampling steps of each stage; None takes the model's default.
+            device: "cpu", "cuda" or "auto".
+
+        Raises:
+            ConfigError: the folder lacks a file, or a file doesn't fit.
+        """
+        folder = path or shipped_weights(profile.name if profile else "d435")
+        config_file, weights_file = folder / CONFIG_NAME, folder / WEIGHTS_NAME
+        for file in (config_file, weights_file):
+            if not file.is_file():
+                raise ConfigError(
+                    "model folder is incomplete",
+                    where=str(folder),
+                    expected=f"{CONFIG_NAME} and {WEIGHTS_NAME}",
+                    got=f"no {file.name}",
+                    next_step="pass --weights with a folder that `ros2 run realdiff_enhancer train` wrote",
+                )
+        try:
+            config = TwoStageConfig.model_validate(json.loads(config_file.read_text()))
+            state = load_file(weights_file)
+            coarse, fine = make_coarse(config), make_fine(config)
+            for stage, network in (("coarse.", coarse), ("fine.", fine)):
+                part = {k.removeprefix(stage): v.float() for k, v in state.items() if k.startswith(stage)}
+                network.load_state_dict(part)
+        except Exception as error:  # safetensors, JSON, pydantic and torch each raise their own kinds
+            raise ConfigError(
+                "model can't be loaded",
+                where=str(folder),
+                expected="a two-stage model of this version",
+                got=str(error).splitlines()[0][:200],
+                next_step="the file may be damaged or of another version: copy or train it again",
+            ) from error
+        digest = hashlib.sha256(weights_file.read_bytes()).hexdigest()
+        return cls(config, coarse, fine, steps=steps, device=device, weights_sha256=digest)
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Writes config.json and model.safetensors (fp16) into a folder."""
+        save_model(folder, self.config, self._coarse, self._fine)
+
+    def enhance(self, frames: DepthFrames) -> EnhancedFrames:
+        """Corrupts clean depth as the camera would; see `DepthModel`."""
+        count, height, width = frames.depth.shape
+        channels = sum(fine_channels(self.config))
+        padded_h, padded_w = (side + (-side % SIDE_MULTIPLE) for side in (height, width))
+        shapes = noise_shapes(padded_h, padded_w, self.config, channels)
+        noise = [
+            source.fields(frames.seeds, shape, frames.previous_seeds)
+            for source, shape in zip(self._noise, shapes, strict=True)
+        ]
+        factor = frames.camera.disparity_factor
+        depth, coarse, discrepancy = [], [], []
+        for start in range(0, count, self._micro_batch):
+            size = min(self._micro_batch, count - start)
+            # a short last batch is filled up with its first frame
+            index = [start + i if i < size else start for i in range(self._micro_batch)]
+            result = self._enhance_batch(frames.depth[index], factor, *(n[index] for n in noise))
+            for target, values in zip((depth, coarse, discrepancy), result, strict=True):
+                target.append(values[:size])
+        return EnhancedFrames(np.concatenate(depth), np.concatenate(coarse), np.concatenate(discrepancy))
+
+    @torch.inference_mode()
+    def _enhance_batch(
+        self, depth: np.ndarray, factor: float, coarse_noise: np.ndarray, fine_noise: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        height, width = depth.shape[-2:]
+        clean_full = torch.from_numpy(np.ascontiguousarray(depth)).to(self.device)
+        clean = pad_to_multiple(clean_full, float("nan"))
+        factors = torch.full((len(depth),), factor, device=self.device)
+        labels = torch.full((len(depth),), self.config.sources.index(self.config.source), device=self.device)
+        noise = [torch.from_numpy(np.ascontiguousarray(n)).to(self.device) for n in (coarse_noise, fine_noise)]
+        first = sample_coarse(
+            self._coarse, self._scheduler, clean, factors, labels, noise[0], self.config, self.steps
+        )
+        second = sample_fine(
+            self._fine, self._scheduler, clean, factors, labels, noise[1], first, self.config, self.steps
+        )
+        coarse, noisy = apply_residual(clean, factors, first.code, second, self.config)
+        region = F.interpolate(first.discrepancy, size=clean.shape[-2:], mode="nearest").squeeze(1)
+        known = known_mask(clean, self.config.codec)
+        region = torch.where(known, region, torch.zeros_like(region))
+        return tuple(t[:, :height, :width].float().cpu().numpy() for t in (noisy, coarse, region))
+
+
+def apply_residual(
+    clean: Tensor, factors: Tensor, coarse_code: Tensor, fine_sample: Tensor, config: TwoStageConfig
+) -> tuple[Tensor, Tensor]:
+    """Adds sampled residuals and holes to clean depth, quantised as the sensor quantises.
+
+    Args:
+        clean: padded clean depth [N,H,W] m, NaN unknown.
+        factors: f·B [px·m], [N].
+        coarse_code: n̂_L on the coarse grid.
+        fine_sample: residual cells and hole bits on the fine grid.
+        config: model settings.
+
+    Returns:
+        Coarse and final depth [N,H,W] m. Pixels that are unknown or beyond the range are the input's own; pixels nearer
+        than the sensor's near limit become NaN in the final depth.
+    """
+    codec = config.codec
+    known = known_mask(clean, codec)
+    cells, _ = fine_channels(config)
+    low = upsample(coarse_code, config.coarse.stride)
+    rest = F.pixel_shuffle(fine_sample[:, :cells], config.fine.stride // FINE_RESIDUAL_FACTOR)
+    hole = F.pixel_shuffle(fine_sample[:, cells:], config.fine.stride).squeeze(1) > 0
+    total = (low + upsample(rest, FINE_RESIDUAL_FACTOR)).squeeze(1)
+    disparity = depth_to_disparity(torch.where(known, clean, torch.ones_like(clean)), factors)
+
+    def to_depth(code: Tensor, step: float) -> Tensor:
+        noisy = disparity + decode_residual(code, codec)
+        if step > 0:
+            noisy = torch.round(noisy / step) * step
+        return factors.view(-1, 1, 1) / noisy.clamp_min(1e-3)
+
+    coarse = torch.where(known, to_depth(low.squeeze(1), 0.0), clean)
+    noisy = to_depth(total, codec.disparity_step_px)
+    lost = hole | (noisy < codec.near_m) | (noisy > 4.0 * codec.far_m)
+    noisy = torch.where(lost, torch.full_like(noisy, float("nan")), noisy)
+    too_near = torch.isfinite(clean) & (clean < codec.near_m)
+    final = torch.where(known, noisy, clean)
+    return coarse, torch.where(too_near, torch.full_like(final, float("nan")), final)
+
+
+def save_model(folder: Path, config: TwoStageConfig, coarse: nn.Module, fine: nn.Module) -> None:
+    """Writes a model folder: config.json and fp16 model.safetensors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {
+        f"{stage}.{key}": value.detach().half().cpu().contiguous()
+        for stage, network in (("coarse", coarse), ("fine", fine))
+        for key, value in network.state_dict().items()
+    }
+    save_file(state, folder / WEIGHTS_NAME)
+    (folder / CONFIG_NAME).write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
+
+
+def shipped_weights(profile: str) -> Path:
+    """Folder of the weights that ship with the package for a camera profile."""
+    root = Path(__file__).resolve().parent.parent / "weights"
+    folder = root / f"two_stage_{profile}"
+    if not folder.is_dir():
+        available = sorted(p.name.removeprefix("two_stage_") for p in root.glob("two_stage_*"))
+        raise ConfigError(
+            "no shipped weights for this camera profile",
+            expected=" or ".join(available) or "a weights folder",
+            got=profile,
+            next_step="pass --weights with a model folder, or use --profile d435",
+        )
+    return folder
+
+
+def _pick_device(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError("no CUDA device", got=device, next_step="use --device cpu, or install a CUDA build of torch")
+    return torch.device(device)
