@@ -30,8 +30,9 @@ def match(
     """
     raw = _semi_global(left, right, settings, focal_px)
     disparity, confident = _refine_and_check(left, right, raw, settings, noise_sigma)
-    valid = np.isfinite(raw) & confident & ~_near_jump(raw, settings)
-    disparity = _remove_islands(np.where(valid, disparity, np.float32(np.nan)), settings)
+    disparity = _remove_islands(np.where(confident, disparity, np.float32(np.nan)), settings)
+    # After the islands are gone: a stray match must not cut a disc out of a good surface.
+    disparity[_near_jump(disparity, settings)] = np.nan
     disparity = _smooth(disparity, settings)
     largest = focal_px * settings.baseline_m / settings.near_m
     smallest = focal_px * settings.baseline_m / settings.far_m
@@ -109,8 +110,8 @@ def _refine_and_check(
 
 def _near_jump(disparity: Float, settings: StereoSettings) -> NDArray[np.bool_]:
     """Pixels within `edge_margin_px` of a disparity jump of more than 1.5 px."""
-    radius = round(settings.edge_margin_px)
-    if radius == 0:
+    radius = int(settings.edge_margin_px)
+    if radius < 2:
         return np.zeros(disparity.shape, bool)
     valid = np.isfinite(disparity)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
@@ -130,17 +131,27 @@ def _remove_islands(disparity: Float, settings: StereoSettings) -> Float:
 def _smooth(disparity: Float, settings: StereoSettings) -> Float:
     """Average over a window wide along the rows, holes left out, only where the disparity is continuous.
 
-    The camera's residual is band-limited: blobs of 10-20 px, elongated along the rows. Across a jump the values stay raw.
+    The camera's residual is band-limited: blobs of 10-20 px, elongated along the rows. Beside a jump only a median is taken.
     """
     if settings.smooth_x_px <= 0 or settings.smooth_y_px <= 0:
         return disparity
     valid = np.isfinite(disparity)
     filled = np.where(valid, disparity, 0).astype(np.float32)
-    size = {"ksize": (0, 0), "sigmaX": settings.smooth_x_px, "sigmaY": settings.smooth_y_px}
-    weight = cv2.GaussianBlur(valid.astype(np.float32), **size)
-    average = cv2.GaussianBlur(filled, **size) / np.maximum(weight, 1e-6)
-    kernel = np.ones((2 * round(settings.smooth_y_px) + 1, 2 * round(settings.smooth_x_px) + 1), np.uint8)
-    highest = cv2.dilate(np.where(valid, disparity, -1e4).astype(np.float32), kernel)
-    lowest = cv2.erode(np.where(valid, disparity, 1e4).astype(np.float32), kernel)
-    blend = np.clip((2.0 - (highest - lowest)) / 1.0, 0, 1)  # 1 on continuous surfaces, 0 across jumps
-    return np.where(valid, blend * average + (1 - blend) * filled, np.float32(np.nan)).astype(np.float32)
+    mask = valid.astype(np.float32)
+
+    def blurred(values: Float) -> Float:
+        return np.asarray(
+            cv2.GaussianBlur(values, (0, 0), sigmaX=settings.smooth_x_px, sigmaY=settings.smooth_y_px), dtype=np.float32
+        )
+
+    weight = np.maximum(blurred(mask), 1e-6)
+    average = blurred(filled) / weight
+    # Smoothing the remainder once more and adding it cancels the pull that slanted surfaces suffer beside holes.
+    average += blurred((filled - average) * mask) / weight
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    highest = cv2.dilate(np.where(valid, disparity, np.float32(-1e4)).astype(np.float32), cross)
+    lowest = cv2.erode(np.where(valid, disparity, np.float32(1e4)).astype(np.float32), cross)
+    reach = np.ones((2 * round(1.5 * settings.smooth_y_px) + 1, 2 * round(1.5 * settings.smooth_x_px) + 1), np.uint8)
+    jump = cv2.dilate((valid & (highest - lowest > 2.0)).astype(np.uint8), reach).astype(bool)
+    beside_jump = cv2.medianBlur(np.where(valid, disparity, average).astype(np.float32), 5)  # keeps the jump
+    return np.where(valid, np.where(jump, beside_jump, average), np.float32(np.nan)).astype(np.float32)

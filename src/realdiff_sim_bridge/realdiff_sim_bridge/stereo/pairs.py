@@ -181,8 +181,8 @@ def _write_image(path: Path, image: NDArray[Any]) -> None:
     os.replace(partial, path)
 
 
-def pack_pairs(folder: Path, output: Path, *, clean_step_mm: float = 0.1) -> int:
-    """Pack a pair folder into one compressed file.
+def pack_pairs(folder: Path, output: Path, *, clean_step_px: float = 0.02, part: int = 0, parts: int = 1) -> int:
+    """Pack a pair folder, or every `parts`-th frame of it, into one compressed file.
 
     Keys: ``clean_01mm`` uint16 [N,H,W] (0.1 mm, 0 unknown), ``noisy_mm`` uint16 [N,H,W] (0 hole), ``grey`` uint8
     [N,H/2,W/2] (luminance of the colour image), ``K`` float64 [3,3], ``baseline_m``, ``source``, ``frames`` int64 [N].
@@ -190,7 +190,10 @@ def pack_pairs(folder: Path, output: Path, *, clean_step_mm: float = 0.1) -> int
     Args:
         folder: written by `simulate_pairs`.
         output: the .npz file.
-        clean_step_mm: the clean depth is rounded to multiples of it (coarser steps compress better).
+        clean_step_px: the clean depth is rounded to steps of at most this disparity (a fraction of the noise), which makes
+            the file four times smaller; 0 keeps it as it is.
+        part: frames part, part + parts, …
+        parts: in how many files the folder is packed.
 
     Returns:
         Bytes written.
@@ -198,19 +201,19 @@ def pack_pairs(folder: Path, output: Path, *, clean_step_mm: float = 0.1) -> int
     Raises:
         OutputError: the folder holds no pairs.
     """
-    numbers = sorted(path.stem for path in (folder / "noisy").glob("*.png"))
+    numbers = sorted(path.stem for path in (folder / "noisy").glob("*.png"))[part::parts]
     if not numbers:
         raise OutputError("no pairs to pack", where=str(folder), next_step="run simulate_pairs first")
-    step = max(1, round(clean_step_mm * 10))
+    meta = yaml.safe_load((folder / "meta.yaml").read_text())
+    K = np.loadtxt(folder / "K.txt")
+    factor = float(K[0, 0]) * float(meta["baseline_m"])
     clean, noisy, grey = [], [], []
     for number in numbers:
         exact = cv2.imread(str(folder / "clean" / f"{number}.png"), cv2.IMREAD_UNCHANGED)
-        rounded = (exact.astype(np.uint32) + step // 2) // step * step
-        clean.append(np.where(rounded > 65535, exact, rounded).astype(np.uint16))
+        clean.append(round_to_disparity(exact, factor, clean_step_px) if clean_step_px > 0 else exact)
         noisy.append(cv2.imread(str(folder / "noisy" / f"{number}.png"), cv2.IMREAD_UNCHANGED))
         luminance = cv2.imread(str(folder / "colour" / f"{number}.jpg"), cv2.IMREAD_GRAYSCALE)
         grey.append(cv2.resize(luminance, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
-    meta = yaml.safe_load((folder / "meta.yaml").read_text())
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(output.name + ".partial.npz")
     np.savez_compressed(
@@ -218,10 +221,28 @@ def pack_pairs(folder: Path, output: Path, *, clean_step_mm: float = 0.1) -> int
         clean_01mm=np.stack(clean),
         noisy_mm=np.stack(noisy),
         grey=np.stack(grey),
-        K=np.loadtxt(folder / "K.txt"),
+        K=K,
         baseline_m=np.float64(meta["baseline_m"]),
         source=np.str_(f"simulated stereo, {meta['settings']['purpose']} settings, seed {meta['seed']}"),
         frames=np.array([int(number) for number in numbers], np.int64),
     )
     os.replace(partial, output)
     return output.stat().st_size
+
+
+def round_to_disparity(clean_01mm: NDArray[np.uint16], disparity_factor: float, step_px: float) -> NDArray[np.uint16]:
+    """Round depth to power-of-two multiples of 0.1 mm that stay under `step_px` of disparity.
+
+    Args:
+        clean_01mm: uint16, 0.1 mm.
+        disparity_factor: fx · baseline, px·m.
+        step_px: largest step.
+
+    Returns:
+        uint16, 0.1 mm; no value is off by more than half a step; 0 stays 0.
+    """
+    metres = clean_01mm.astype(np.float64) / 10_000
+    steps = np.maximum(metres * metres * step_px / disparity_factor * 10_000, 1.0)
+    step = np.exp2(np.floor(np.log2(steps))).astype(np.int64)
+    rounded = (clean_01mm.astype(np.int64) + step // 2) // step * step
+    return np.where(rounded > 65535, clean_01mm, rounded).astype(np.uint16)

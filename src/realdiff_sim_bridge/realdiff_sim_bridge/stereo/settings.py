@@ -66,7 +66,7 @@ class StereoSettings(BaseModel):
     noise_floor: float = Field(1.5, ge=0, description="texture below this many noise sigmas counts as none")
     saturation_share: float = Field(0.4, ge=0, le=1, description="windows with more saturated pixels are rejected")
     refinement: float = Field(0.9, ge=0, le=1, description="share of the sub-pixel error of the matching that is refined away")
-    edge_margin_px: float = Field(2.0, ge=0, description="pixels this near to a disparity jump are rejected (high-accuracy presets)")
+    edge_margin_px: float = Field(2.0, ge=0, description="pixels this near to a disparity jump are rejected (high-accuracy presets); < 2: none")
     smooth_x_px: float = Field(3.0, ge=0, description="post filter along rows, 1 sigma")
     smooth_y_px: float = Field(1.5, ge=0, description="post filter along columns, 1 sigma")
     speckle_px: int = Field(60, ge=0, description="smaller islands become holes")
