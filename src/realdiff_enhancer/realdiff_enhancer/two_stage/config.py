@@ -59,7 +59,7 @@ class NetworkConfig(_Strict):
     """One compact U-Net on a grid of `stride` pixels."""
 
     stride: int = Field(4, ge=1)
-    channels: tuple[int, ...] = (64, 96, 128, 176)
+    channels: tuple[int, ...] = (64, 96, 112, 128)
     layers_per_block: int = Field(1, ge=1)
     norm_groups: int = Field(16, ge=1)
 
@@ -97,8 +97,8 @@ class TwoStageConfig(_Strict):
     format_version: int = 1
     codec: CodecConfig = CodecConfig()
     guidance: GuidanceConfig = GuidanceConfig()
-    coarse: NetworkConfig = NetworkConfig(stride=8, channels=(64, 128, 176))
-    fine: NetworkConfig = NetworkConfig(stride=4, channels=(64, 96, 128, 160))
+    coarse: NetworkConfig = NetworkConfig(stride=8, channels=(48, 96, 112))
+    fine: NetworkConfig = NetworkConfig(stride=4, channels=(64, 96, 112, 128))
     schedule: ScheduleConfig = ScheduleConfig()
     temporal: TemporalConfig = TemporalConfig()
     sources: tuple[str, ...] = ("real", "simulated")
