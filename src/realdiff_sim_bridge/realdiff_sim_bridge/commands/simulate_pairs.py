@@ -1,4 +1,4 @@
-"""``ros2 run realdiff_sim_bridge simulate_pairs``: clean/noisy depth pairs from simulated scenes and the stereo camera."""
+"""``ros2 run realdiff_sim_bridge simulate_pairs``: clean/noisy depth pairs from simulated scenes and stereo camera."""
 
 from __future__ import annotations
 
@@ -29,20 +29,33 @@ def run(argv: list[str] | None = None) -> int:
     arguments.add_argument("-o", "--output", type=Path, required=True, help="folder of the pairs")
     arguments.add_argument("--frames", type=int, default=100, help="how many pairs in all (default 100)")
     arguments.add_argument("--seed", type=int, default=0, help="the same seed gives the same pairs (default 0)")
-    arguments.add_argument("--settings", default="train", help="train, evaluation or a YAML file of ranges (default train)")
+    arguments.add_argument(
+        "--settings", default="train", help="train, evaluation or a YAML file of ranges (default train)"
+    )
     arguments.add_argument(
         "--purpose",
         choices=("training", "evaluation"),
         default="training",
         help="what the pairs are for; evaluation settings are refused for training (default training)",
     )
-    arguments.add_argument("--size", choices=("640x480", "848x480"), default="640x480", help="image size (default 640x480)")
-    arguments.add_argument("--pack", type=Path, metavar="FILE.npz", help="also pack the folder into one compressed file")
     arguments.add_argument(
-        "--pack-parts", type=int, default=1, metavar="N", help="spread the frames over N files: FILE_1.npz … FILE_N.npz (default 1)"
+        "--size", choices=("640x480", "848x480"), default="640x480", help="image size (default 640x480)"
     )
     arguments.add_argument(
-        "--pack-step", type=float, default=0.02, metavar="PX",
+        "--pack", type=Path, metavar="FILE.npz", help="also pack the folder into one compressed file"
+    )
+    arguments.add_argument(
+        "--pack-parts",
+        type=int,
+        default=1,
+        metavar="N",
+        help="spread the frames over N files: FILE_1.npz … FILE_N.npz (default 1)",
+    )
+    arguments.add_argument(
+        "--pack-step",
+        type=float,
+        default=0.02,
+        metavar="PX",
         help="clean depth in the packed file is rounded to steps of this disparity; 0: not rounded (default 0.02)",
     )
     options = arguments.parse_args(argv)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from realdiff_core.camera import CameraModel
 from scipy.ndimage import gaussian_filter
 
-from realdiff_core.camera import CameraModel
 from realdiff_sim_bridge.stereo.settings import StereoSettings
 
 Float = NDArray[np.float32]
@@ -21,7 +21,7 @@ _PATTERN_SCALE = 900  # pattern pixels per unit of tangent: > 2 × the imagers' 
 
 @dataclass(frozen=True)
 class ImagerView:
-    """What a simulator renders for one imager, all at the pixel centres, in that imager's optical frame (x right, y down).
+    """What a simulator renders for one imager, at the pixel centres, in that imager's optical frame (x right, y down).
 
     Attributes:
         depth: float32 [H,W], z-depth in metres; NaN, 0 or inf where there is no surface.
@@ -37,7 +37,8 @@ class ImagerView:
         """Check that the three maps agree."""
         if self.depth.ndim != 2 or self.albedo.shape != self.depth.shape or self.gloss.shape != self.depth.shape:
             raise ValueError(
-                f"depth, albedo and gloss must be [H,W] of one size, got {self.depth.shape}, {self.albedo.shape}, {self.gloss.shape}"
+                "depth, albedo and gloss must be [H,W] of one size, "
+                f"got {self.depth.shape}, {self.albedo.shape}, {self.gloss.shape}"
             )
 
 
@@ -49,7 +50,7 @@ class Unit:
         pattern: float32 image of the projected field over tangents ±`_FIELD_X`, ±`_FIELD_Y`.
         bias: float32 [H,W], pixels that the right image is shifted by along rows.
         epipolar: float32 [H,W], the same along columns.
-        speckle: two float32 images, zero mean, unit variance, in pattern coordinates: each imager sees its own laser speckle.
+        speckle: two float32 images in pattern coordinates, unit variance: each imager sees its own laser speckle.
         response: two float32 [H,W], relative pixel response of the left and right imager.
         scale: measured baseline / true baseline.
         surroundings: float32 image that glossy surfaces mirror.
@@ -81,7 +82,9 @@ def make_unit(settings: StereoSettings, camera: CameraModel, seed: int) -> Unit:
         surroundings += weight * smooth_field(rng, 256, 256, cells)
     # A few strong lamps and windows in dim surroundings, as indoors.
     surroundings = np.exp(0.9 * surroundings).astype(np.float32)
-    field = sum(weight * smooth_field(rng, height, width, nodes) for nodes, weight in ((5, 0.8), (16, 0.45), (30, 0.4)))
+    field = np.zeros((height, width), np.float32)
+    for nodes, weight in ((5, 0.8), (16, 0.45), (30, 0.4)):
+        field += np.float32(weight) * smooth_field(rng, height, width, nodes)
     return Unit(
         pattern=dot_pattern(settings, rng),
         bias=(settings.bias_px * field).astype(np.float32),
@@ -134,7 +137,8 @@ def surface_normals(depth: Float, camera: CameraModel) -> Float:
     u = np.arange(camera.width, dtype=np.float32)[None, :] - np.float32(camera.cx)
     v = np.arange(camera.height, dtype=np.float32)[:, None] - np.float32(camera.cy)
     normal = np.stack(
-        (np.float32(camera.fx) * slope_x, np.float32(camera.fy) * slope_y, -(depth + u * slope_x + v * slope_y)), axis=-1
+        (np.float32(camera.fx) * slope_x, np.float32(camera.fy) * slope_y, -(depth + u * slope_x + v * slope_y)),
+        axis=-1,
     )
     return np.asarray(normal / np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-9), dtype=np.float32)
 
@@ -162,7 +166,7 @@ def radiance(
         settings: the camera's settings.
         unit: the camera's individuality.
         light: unit vector [3] towards the directed part of the ambient light, camera frame.
-        projector_depth: float32 [H,W] z-depth seen from the projector with the same intrinsics (for its shadows), or None.
+        projector_depth: float32 [H,W] z-depth seen from the projector, same intrinsics (for its shadows), or None.
 
     Returns:
         float32 [H,W] in the light unit of `StereoSettings`.
@@ -174,7 +178,7 @@ def radiance(
     points = np.stack((u * depth, v * depth + 0 * u, depth), axis=-1)
     normal = surface_normals(depth, camera)
     to_imager, _ = _unit_vectors(-points)
-    from_projector = points - np.float32([settings.projector_offset_m - imager_x_m, 0, 0])
+    from_projector = points - np.array([settings.projector_offset_m - imager_x_m, 0, 0], np.float32)
     tan_x, tan_y = from_projector[..., 0] / depth, from_projector[..., 1] / depth
     to_projector, distance = _unit_vectors(-from_projector)
 
@@ -187,8 +191,8 @@ def radiance(
     )
     power = np.float32(settings.projector_power) * dots / np.square(distance)
     if settings.speckle > 0:
-        # Changes when camera or surface move by millimetres, stands still with them, and is independent in the two imagers:
-        # that is why an active-stereo camera's error is much larger in space than in time.
+        # Changes when camera or surface move by millimetres, stands still with them, and is independent in the two
+        # imagers: that is why an active-stereo camera's error is much larger in space than in time.
         grain = cv2.remap(
             unit.speckle[0 if imager_x_m == 0 else 1],
             ((tan_x * np.float32(_PATTERN_SCALE) + depth * np.float32(1700)) % 512).astype(np.float32),
@@ -199,7 +203,9 @@ def radiance(
         power = power * np.clip(1 + np.float32(settings.speckle) * grain, 0, None)
     if projector_depth is not None:
         nearest = cv2.remap(
-            np.where(np.isfinite(projector_depth) & (projector_depth > 0), projector_depth, np.float32(50.0)).astype(np.float32),
+            np.where(np.isfinite(projector_depth) & (projector_depth > 0), projector_depth, np.float32(50.0)).astype(
+                np.float32
+            ),
             tan_x * np.float32(camera.fx) + np.float32(camera.cx),
             tan_y * np.float32(camera.fy) + np.float32(camera.cy),
             cv2.INTER_NEAREST,
@@ -222,7 +228,9 @@ def radiance(
         fresnel = 0.04 + 0.8 * np.square(view.gloss)
         fresnel = fresnel + (1 - fresnel) * (1 - cosine) ** 5
         mirrored = 2 * cosine[..., None] * normal - to_imager
-        mirrored, _ = _unit_vectors(mirrored + points / np.float32(2.5))  # surroundings a few metres away, not at infinity
+        mirrored, _ = _unit_vectors(
+            mirrored + points / np.float32(2.5)
+        )  # surroundings a few metres away, not at infinity
         around = cv2.remap(
             unit.surroundings,
             (mirrored[..., 0] * np.float32(0.5) + np.float32(0.5)) * 255,
@@ -234,7 +242,9 @@ def radiance(
             np.float32(settings.highlight) * lobe * (power + 0.1 * settings.projector_power / np.square(distance))
             + np.float32(settings.reflection * settings.ambient) * around
         )
-    off_axis = 1 / (1 + np.square(u) + np.square(v))  # cos² of the field angle: lens shading that the driver half corrects
+    off_axis = 1 / (
+        1 + np.square(u) + np.square(v)
+    )  # cos² of the field angle: lens shading that the driver half corrects
     return np.asarray(np.where(surface, light_out, 0.1 * settings.ambient) * off_axis, dtype=np.float32)
 
 
@@ -252,8 +262,8 @@ def expose(
         light_right, grid_x + unit.bias, grid_y + unit.epipolar, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     if settings.blur_px > 0:
-        light_left = cv2.GaussianBlur(light_left, (0, 0), settings.blur_px)
-        shifted = cv2.GaussianBlur(shifted, (0, 0), settings.blur_px)
+        light_left = np.asarray(cv2.GaussianBlur(light_left, (0, 0), settings.blur_px), dtype=np.float32)
+        shifted = np.asarray(cv2.GaussianBlur(shifted, (0, 0), settings.blur_px), dtype=np.float32)
     # The 98th percentile, not the median: dots must not saturate, and they cover only a few per cent.
     level = max(float(np.percentile(light_left[::2, ::2], 98)), 1e-6)
     exposure = min(settings.exposure_max, settings.exposure_target / level)
@@ -263,7 +273,9 @@ def expose(
         electrons = np.minimum(light * np.float32(exposure * settings.full_well_e), np.float32(settings.full_well_e))
         noise = np.sqrt(electrons + np.float32(settings.read_noise_e**2))
         electrons = electrons * response + noise * rng.standard_normal(light.shape, dtype=np.float32)
-        images.append(np.clip(np.rint(electrons * np.float32(255 * gain / settings.full_well_e)), 0, 255).astype(np.uint8))
+        images.append(
+            np.clip(np.rint(electrons * np.float32(255 * gain / settings.full_well_e)), 0, 255).astype(np.uint8)
+        )
     dim = 0.1 * settings.full_well_e / gain
     sigma = 255 * gain / settings.full_well_e * float(np.sqrt(dim + settings.read_noise_e**2))
     return images[0], images[1], sigma

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import cv2
 import numpy as np
@@ -44,8 +45,8 @@ def match(
 def _semi_global(left: NDArray[np.uint8], right: NDArray[np.uint8], settings: StereoSettings, focal_px: float) -> Float:
     """Semi-global matching on images stretched ×2 along the rows.
 
-    The stretch halves the step at which sub-pixel interpolation is drawn to whole pixels, and makes OpenCV's 1/16 px steps
-    1/32 px of the imager. Padding by the search range keeps the left columns, which OpenCV would drop.
+    The stretch halves the step at which sub-pixel interpolation is drawn to whole pixels, and makes OpenCV's 1/16 px
+    steps 1/32 px of the imager. Padding by the search range keeps the left columns, which OpenCV would drop.
     """
     width = left.shape[1]
     search = math.ceil(2 * focal_px * settings.baseline_m / settings.near_m / 16) * 16
@@ -54,7 +55,7 @@ def _semi_global(left: NDArray[np.uint8], right: NDArray[np.uint8], settings: St
         wide = cv2.resize(image, None, fx=2, fy=1, interpolation=cv2.INTER_CUBIC)
         stretched.append(cv2.copyMakeBorder(wide, 0, 0, search, 0, cv2.BORDER_REPLICATE))
     area = settings.block_px**2
-    matcher = cv2.StereoSGBM_create(
+    matcher = cv2.StereoSGBM_create(  # type: ignore[attr-defined]
         minDisparity=0,
         numDisparities=search,
         blockSize=settings.block_px,
@@ -78,7 +79,7 @@ def _semi_global(left: NDArray[np.uint8], right: NDArray[np.uint8], settings: St
 def _refine_and_check(
     left: NDArray[np.uint8], right: NDArray[np.uint8], disparity: Float, settings: StereoSettings, noise_sigma: float
 ) -> tuple[Float, NDArray[np.bool_]]:
-    """Refine disparities to sub-pixels; find windows whose matched texture correlates, exceeds the noise, isn't saturated.
+    """Refine disparities to sub-pixels; find windows whose texture correlates, exceeds the noise and isn't saturated.
 
     One Gauss-Newton step per pixel on the windowed squared difference of the images, which undoes most of the pull of
     semi-global matching towards whole steps.
@@ -90,7 +91,7 @@ def _refine_and_check(
     source = cv2.GaussianBlur(right, (0, 0), 0.6).astype(np.float32)
     b = cv2.remap(source, grid_x - np.nan_to_num(disparity), grid_y, cv2.INTER_CUBIC)
 
-    def mean(values: Float) -> Float:
+    def mean(values: NDArray[Any]) -> Float:
         return np.asarray(cv2.GaussianBlur(values, (0, 0), sigma), dtype=np.float32)
 
     mean_a, mean_b = mean(a), mean(b)
@@ -103,9 +104,10 @@ def _refine_and_check(
     confident = (correlation >= settings.confidence) & (saturated <= settings.saturation_share)
     if settings.refinement > 0:
         slope = cv2.Sobel((a + b) / 2, cv2.CV_32F, 1, 0, ksize=1) / 2
-        step = mean(slope * (b - mean_b - a + mean_a)) / (mean(slope * slope) + floor)
-        disparity = disparity + np.float32(settings.refinement) * np.clip(step, -0.4, 0.4)
-    return disparity.astype(np.float32), np.asarray(confident)
+        step = mean(slope * (b - mean_b - a + mean_a)) / (mean(slope * slope) + np.float32((0.3 * noise_sigma) ** 2))
+        step = np.float32(settings.refinement) * np.clip(step, -0.4, 0.4)
+        disparity = np.asarray(disparity + step, dtype=np.float32)
+    return disparity, np.asarray(confident)
 
 
 def _near_jump(disparity: Float, settings: StereoSettings) -> NDArray[np.bool_]:
@@ -129,9 +131,10 @@ def _remove_islands(disparity: Float, settings: StereoSettings) -> Float:
 
 
 def _smooth(disparity: Float, settings: StereoSettings) -> Float:
-    """Average over a window wide along the rows, holes left out, only where the disparity is continuous.
+    """Average over a window wide along the rows, holes left out, where the disparity is continuous.
 
-    The camera's residual is band-limited: blobs of 10-20 px, elongated along the rows. Beside a jump only a median is taken.
+    The camera's residual is band-limited: blobs of 10-20 px, elongated along the rows. Beside a jump only a median is
+    taken.
     """
     if settings.smooth_x_px <= 0 or settings.smooth_y_px <= 0:
         return disparity
@@ -139,7 +142,7 @@ def _smooth(disparity: Float, settings: StereoSettings) -> Float:
     filled = np.where(valid, disparity, 0).astype(np.float32)
     mask = valid.astype(np.float32)
 
-    def blurred(values: Float) -> Float:
+    def blurred(values: NDArray[Any]) -> Float:
         return np.asarray(
             cv2.GaussianBlur(values, (0, 0), sigmaX=settings.smooth_x_px, sigmaY=settings.smooth_y_px), dtype=np.float32
         )

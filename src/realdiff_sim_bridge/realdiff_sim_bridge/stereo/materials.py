@@ -36,7 +36,8 @@ def _noise(rng: np.random.Generator, octaves: tuple[int, ...], stretch: float = 
     for index, cells in enumerate(octaves):
         rows = max(2, round(cells / stretch))
         nodes = rng.standard_normal((rows, cells)).astype(np.float32)
-        total += cv2.resize(nodes, (TEXTURE_SIZE, TEXTURE_SIZE), interpolation=cv2.INTER_CUBIC) / (1.5**index)
+        octave = cv2.resize(nodes, (TEXTURE_SIZE, TEXTURE_SIZE), interpolation=cv2.INTER_CUBIC)
+        total += np.asarray(octave, dtype=np.float32) / np.float32(1.5**index)
     low, high = np.percentile(total, (1, 99))
     return np.asarray(np.clip((total - low) / (high - low), 0, 1), dtype=np.float32)
 
@@ -76,7 +77,9 @@ def random_texture(rng: np.random.Generator) -> NDArray[np.uint8]:
 def random_material(rng: np.random.Generator, textures: int, role: str = "object") -> Material:
     """Draw a material. `role`: ``object``, ``surface`` (tables, walls, floors: rarely dark or shiny)."""
     kinds = ["matt", "matt", "satin", "dark", "shiny", "metal", "dark_shiny"]
-    chance = [0.30, 0.22, 0.20, 0.09, 0.08, 0.06, 0.05] if role == "object" else [0.45, 0.3, 0.17, 0.03, 0.03, 0.0, 0.02]
+    chance = (
+        [0.30, 0.22, 0.20, 0.09, 0.08, 0.06, 0.05] if role == "object" else [0.45, 0.3, 0.17, 0.03, 0.03, 0.0, 0.02]
+    )
     kind = str(rng.choice(kinds, p=chance))
     gloss, infrared = {
         "matt": ((0.0, 0.03), (0.35, 0.9)),
@@ -98,7 +101,9 @@ def random_material(rng: np.random.Generator, textures: int, role: str = "object
     )
 
 
-def lathe(profile: NDArray[np.float64], sides: int = 40) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+def lathe(
+    profile: NDArray[np.float64], sides: int = 40
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
     """Turn a profile [N,2] of (radius, height) around z into a triangle mesh.
 
     Returns:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +11,10 @@ import cv2
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-
 from realdiff_core.camera import CameraModel
 from realdiff_core.cli import progress
 from realdiff_core.errors import OutputError
+
 from realdiff_sim_bridge.stereo.scenes import RandomScene, RenderedScene, SceneRenderer
 from realdiff_sim_bridge.stereo.sensor import StereoSensor
 from realdiff_sim_bridge.stereo.settings import StereoRanges, require_trainable
@@ -32,7 +31,14 @@ CAMERAS: dict[str, CameraModel] = {
 
 @dataclass(frozen=True)
 class SimulatedPair:
-    """One frame: clean and measured depth (float32 [H,W] metres, NaN unknown/hole), colour uint8 [H,W,3] RGB, infrared."""
+    """One frame.
+
+    Attributes:
+        clean: float32 [H,W] metres, NaN unknown.
+        noisy: float32 [H,W] metres, NaN = hole.
+        colour: uint8 [H,W,3] RGB, registered to the depth pixels.
+        infrared: uint8 [H,W], left imager.
+    """
 
     clean: NDArray[np.float32]
     noisy: NDArray[np.float32]
@@ -40,7 +46,9 @@ class SimulatedPair:
     infrared: NDArray[np.uint8]
 
 
-def simulate_scene(ranges: StereoRanges, camera: CameraModel, seed: int, scene: int, skip: set[int]) -> dict[int, SimulatedPair]:
+def simulate_scene(
+    ranges: StereoRanges, camera: CameraModel, seed: int, scene: int, skip: set[int]
+) -> dict[int, SimulatedPair]:
     """Simulate the frames of one scene: one room, one camera unit, `FRAMES_PER_SCENE` poses and settings.
 
     Every frame depends only on (`ranges`, `camera`, `seed`, `scene`, its index).
@@ -91,7 +99,8 @@ def simulate_pairs(
     """Fill `folder` with simulated pairs; frames that exist are kept, so an interrupted run goes on.
 
     Layout: ``clean/NNNNNN.png`` (16 bit, 0.1 mm, 0 = unknown), ``noisy/NNNNNN.png`` (16 bit, 1 mm, 0 = hole),
-    ``colour/NNNNNN.jpg`` (registered to the depth pixels), ``infrared/NNNNNN.jpg`` (left imager), ``K.txt``, ``meta.yaml``.
+    ``colour/NNNNNN.jpg`` (registered to the depth pixels), ``infrared/NNNNNN.jpg`` (left imager), ``K.txt``,
+    ``meta.yaml``.
 
     Args:
         folder: created if missing.
@@ -178,7 +187,7 @@ def _write_image(path: Path, image: NDArray[Any]) -> None:
         raise OutputError("the image can't be encoded", where=str(path))
     partial = path.with_suffix(path.suffix + ".partial")
     partial.write_bytes(data.tobytes())
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def pack_pairs(folder: Path, output: Path, *, clean_step_px: float = 0.02, part: int = 0, parts: int = 1) -> int:
@@ -190,8 +199,8 @@ def pack_pairs(folder: Path, output: Path, *, clean_step_px: float = 0.02, part:
     Args:
         folder: written by `simulate_pairs`.
         output: the .npz file.
-        clean_step_px: the clean depth is rounded to steps of at most this disparity (a fraction of the noise), which makes
-            the file four times smaller; 0 keeps it as it is.
+        clean_step_px: the clean depth is rounded to steps of at most this disparity (a fraction of the noise), which
+            makes the file half as large; 0 keeps it as it is.
         part: frames part, part + parts, …
         parts: in how many files the folder is packed.
 
@@ -209,10 +218,10 @@ def pack_pairs(folder: Path, output: Path, *, clean_step_px: float = 0.02, part:
     factor = float(K[0, 0]) * float(meta["baseline_m"])
     clean, noisy, grey = [], [], []
     for number in numbers:
-        exact = cv2.imread(str(folder / "clean" / f"{number}.png"), cv2.IMREAD_UNCHANGED)
+        exact = _read(folder / "clean" / f"{number}.png", cv2.IMREAD_UNCHANGED)
         clean.append(round_to_disparity(exact, factor, clean_step_px) if clean_step_px > 0 else exact)
-        noisy.append(cv2.imread(str(folder / "noisy" / f"{number}.png"), cv2.IMREAD_UNCHANGED))
-        luminance = cv2.imread(str(folder / "colour" / f"{number}.jpg"), cv2.IMREAD_GRAYSCALE)
+        noisy.append(_read(folder / "noisy" / f"{number}.png", cv2.IMREAD_UNCHANGED))
+        luminance = _read(folder / "colour" / f"{number}.jpg", cv2.IMREAD_GRAYSCALE)
         grey.append(cv2.resize(luminance, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(output.name + ".partial.npz")
@@ -226,8 +235,17 @@ def pack_pairs(folder: Path, output: Path, *, clean_step_px: float = 0.02, part:
         source=np.str_(f"simulated stereo, {meta['settings']['purpose']} settings, seed {meta['seed']}"),
         frames=np.array([int(number) for number in numbers], np.int64),
     )
-    os.replace(partial, output)
+    partial.replace(output)
     return output.stat().st_size
+
+
+def _read(path: Path, mode: int) -> NDArray[Any]:
+    image = cv2.imread(str(path), mode)
+    if image is None:
+        raise OutputError(
+            "an image of the pair folder can't be read", where=str(path), next_step="simulate the pairs again"
+        )
+    return image
 
 
 def round_to_disparity(clean_01mm: NDArray[np.uint16], disparity_factor: float, step_px: float) -> NDArray[np.uint16]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
 from realdiff_core.camera import CameraModel
+
 from realdiff_sim_bridge.stereo.infrared import ImagerView
 from realdiff_sim_bridge.stereo.materials import (
     TEXTURE_SIZE,
@@ -82,8 +82,10 @@ class RandomScene:
         self._build_clutter()
         for _ in range(2):
             self._world.add_light(
-                pos=[*rng.uniform(-1.5, 1.5, 2), rng.uniform(2.0, 2.6)], dir=[*rng.uniform(-0.4, 0.4, 2), -1.0],
-                diffuse=[float(rng.uniform(0.2, 0.6))] * 3, castshadow=bool(rng.random() < 0.5),
+                pos=[*rng.uniform(-1.5, 1.5, 2), rng.uniform(2.0, 2.6)],
+                dir=[*rng.uniform(-0.4, 0.4, 2), -1.0],
+                diffuse=[float(rng.uniform(0.2, 0.6))] * 3,
+                castshadow=bool(rng.random() < 0.5),
             )
         self._world.add_camera(name="imager", pos=[0, 0, 0], fovy=spec.visual.global_.fovy)
         self.model = spec.compile()
@@ -110,8 +112,13 @@ class RandomScene:
             handle.texuniform = kind != "mesh"
             handle.texrepeat = [repeat, repeat] if kind != "mesh" else [1.0, 1.0]
         self._world.add_geom(
-            name=f"geom{index}", type=getattr(mujoco.mjtGeom, f"mjGEOM_{kind.upper()}"), size=(size + [0.0, 0.0])[:3],
-            pos=[float(x) for x in pos], quat=[float(x) for x in quat], material=f"material{index}", **extra,
+            name=f"geom{index}",
+            type=getattr(mujoco.mjtGeom, f"mjGEOM_{kind.upper()}"),
+            size=[*size, 0.0, 0.0, 0.0][:3],
+            pos=[float(x) for x in pos],
+            quat=[float(x) for x in quat],
+            material=f"material{index}",
+            **extra,
         )
 
     def _build_room(self) -> None:
@@ -176,8 +183,11 @@ class RandomScene:
         elif kind == "vessel":
             vertices, faces, coordinates = lathe(random_vessel(rng))
             self._spec.add_mesh(
-                name=f"vessel{index}", uservert=vertices.ravel(), userface=faces.ravel(),
-                usertexcoord=coordinates.ravel(), inertia=_shell(),
+                name=f"vessel{index}",
+                uservert=vertices.ravel(),
+                userface=faces.ravel(),
+                usertexcoord=coordinates.ravel(),
+                inertia=_shell(),
             )
             base = 0.0 if rng.random() < 0.85 else 0.05
             self._add("mesh", [], [x, y, z + base], yaw if base == 0 else lying, meshname=f"vessel{index}")
@@ -192,8 +202,8 @@ class RandomScene:
             quat = _multiply(yaw, tilt) if upright else lying
             self._add("capsule", [float(radius), float(length)], [x, y, z + (length if upright else radius)], quat)
         elif kind == "card":
-            half = [0.001, float(rng.uniform(0.03, 0.1)), float(rng.uniform(0.03, 0.12))]
-            self._add("box", half, [x, y, z + half[2]], yaw)
+            width, height = rng.uniform(0.03, 0.1), rng.uniform(0.03, 0.12)
+            self._add("box", [0.001, float(width), float(height)], [x, y, z + height], yaw)
         elif kind == "cable":
             self._add_cable(x, y, z)
         else:
@@ -219,7 +229,9 @@ class RandomScene:
         order = [mujoco.mj_id2name(self.model, mujoco.mjtObj.mjOBJ_GEOM, i) for i in range(self.model.ngeom)]
         chosen = [self._materials[int(name.removeprefix("geom"))] for name in order]
         return (
-            np.array([m.gloss for m in chosen]), np.array([m.infrared for m in chosen]), np.array([m.follow for m in chosen])
+            np.array([m.gloss for m in chosen]),
+            np.array([m.infrared for m in chosen]),
+            np.array([m.follow for m in chosen]),
         )
 
     # ---- camera

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
 from realdiff_core.camera import CameraModel, align_depth_to_colour
 from realdiff_core.errors import CameraError
+
 from realdiff_sim_bridge.stereo.infrared import ImagerView, expose, make_unit, radiance
 from realdiff_sim_bridge.stereo.matching import match
 from realdiff_sim_bridge.stereo.settings import StereoSettings
@@ -36,8 +36,9 @@ class StereoFrame:
 class StereoSensor:
     """One simulated camera unit.
 
-    What is constant for a unit (dot pattern, calibration error, pixel response) comes from `unit_seed`; image noise comes
-    from each frame's own seed. So errors that stem from surface and pattern stay from frame to frame, as in a real camera.
+    What is constant for a unit (dot pattern, calibration error, speckle, pixel response) comes from `unit_seed`; image
+    noise comes from each frame's own seed. So errors that stem from surface and pattern stay from frame to frame, as in
+    a real camera.
 
     Args:
         camera: intrinsics of both imagers (rectified, no distortion); `camera.baseline_m` is not used.
@@ -68,7 +69,9 @@ class StereoSensor:
         size = (self.camera.height, self.camera.width)
         for name, view in (("left", left), ("right", right)):
             if view.depth.shape != size:
-                raise CameraError(f"the {name} view has another size than the camera", expected=str(size), got=str(view.depth.shape))
+                raise CameraError(
+                    f"the {name} view has another size than the camera", expected=str(size), got=str(view.depth.shape)
+                )
         arguments = (self.settings, self.unit, self._light, projector_depth)
         light_left = radiance(left, self.camera, 0.0, *arguments)
         light_right = radiance(right, self.camera, self.settings.baseline_m, *arguments)

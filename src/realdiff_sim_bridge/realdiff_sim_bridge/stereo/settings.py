@@ -1,7 +1,7 @@
-"""Settings of the stereo camera: what one camera in one situation is, and the ranges from which such settings are drawn.
+"""Settings of the stereo camera: one camera in one situation, and the ranges from which such settings are drawn.
 
-Two range files exist, ``stereo_train.yaml`` and ``stereo_evaluation.yaml``. Their *purpose* is part of the content, so that
-renaming a file can't turn evaluation settings into training settings.
+Two range files exist, ``stereo_train.yaml`` and ``stereo_evaluation.yaml``. Their *purpose* is part of the content, so
+that renaming a file can't turn evaluation settings into training settings.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-
 from realdiff_core.config import find_config, load_yaml
 from realdiff_core.errors import ProvenanceError
 
@@ -23,8 +22,8 @@ PURPOSES: tuple[Purpose, ...] = ("train", "evaluation")
 class StereoSettings(BaseModel):
     """One camera unit in one situation (every value fixed).
 
-    Lengths are in metres, angles as tangents, image quantities in pixels of the imager or in fractions of full scale. The
-    light unit is the mean radiance that the projector's brightest dot causes on a white surface 1 m away, seen frontally.
+    Lengths are in metres, angles as tangents, image quantities in pixels of the imager or fractions of full scale. The
+    light unit is the radiance that an average projector dot of power 1 causes on a white surface 1 m away, frontally.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,14 +37,20 @@ class StereoSettings(BaseModel):
     dots: int = Field(6000, ge=100, description="dots in the whole projected field")
     dot_sigma: float = Field(0.0022, gt=0, description="dot radius (1 sigma) as tangent of the angle")
     projector_power: float = Field(1.0, ge=0, description="1 = nominal; 0 = off")
-    speckle: float = Field(0.35, ge=0, description="laser speckle contrast, different for the two imagers, still while the scene is")
+    speckle: float = Field(
+        0.35, ge=0, description="laser speckle contrast, different for the two imagers, still while the scene is"
+    )
     # Light and surface.
     ambient: float = Field(0.25, ge=0, description="diffuse ambient light in the light unit")
-    ambient_direction: float = Field(0.4, ge=0, le=1, description="share of the ambient light that comes from one direction")
+    ambient_direction: float = Field(
+        0.4, ge=0, le=1, description="share of the ambient light that comes from one direction"
+    )
     highlight: float = Field(6.0, ge=0, description="strength of the projector's own highlight on a perfect mirror")
     reflection: float = Field(1.0, ge=0, description="strength of the mirrored surroundings on a perfect mirror")
     # Imager.
-    exposure_target: float = Field(0.85, gt=0, le=1, description="full-scale share that the 98th percentile is exposed to")
+    exposure_target: float = Field(
+        0.85, gt=0, le=1, description="full-scale share that the 98th percentile is exposed to"
+    )
     exposure_max: float = Field(3.0, gt=0, description="longest exposure (full-scale shares per light unit)")
     gain_max: float = Field(8.0, ge=1, description="highest analogue gain after that")
     full_well_e: float = Field(5000, gt=0, description="electrons at full scale, gain 1")
@@ -65,8 +70,12 @@ class StereoSettings(BaseModel):
     confidence: float = Field(0.6, ge=0, le=1, description="least normalised correlation of the matched windows")
     noise_floor: float = Field(1.5, ge=0, description="texture below this many noise sigmas counts as none")
     saturation_share: float = Field(0.4, ge=0, le=1, description="windows with more saturated pixels are rejected")
-    refinement: float = Field(0.9, ge=0, le=1, description="share of the sub-pixel error of the matching that is refined away")
-    edge_margin_px: float = Field(2.0, ge=0, description="pixels this near to a disparity jump are rejected (high-accuracy presets); < 2: none")
+    refinement: float = Field(
+        0.9, ge=0, le=1, description="share of the sub-pixel error of the matching that is refined away"
+    )
+    edge_margin_px: float = Field(
+        2.0, ge=0, description="pixels this near to a disparity jump are rejected (high-accuracy presets); < 2: none"
+    )
     smooth_x_px: float = Field(3.0, ge=0, description="post filter along rows, 1 sigma")
     smooth_y_px: float = Field(1.5, ge=0, description="post filter along columns, 1 sigma")
     speckle_px: int = Field(60, ge=0, description="smaller islands become holes")
@@ -85,15 +94,15 @@ class StereoSettings(BaseModel):
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 _ODD = {"block_px", "confidence_window_px"}
 _WHOLE = {"dots", "uniqueness", "speckle_px"} | _ODD
-_LOGARITHMIC = {"ambient", "full_well_e", "read_noise_e", "exposure_max", "projector_power"}
+_LOGARITHMIC = {"ambient", "full_well_e", "read_noise_e", "exposure_max", "projector_power", "noise_floor"}
 
 
 class StereoRanges(BaseModel):
     """Ranges of `StereoSettings` for one purpose.
 
-    `fixed` holds single values, `ranges` holds ``[low, high]``; names are those of `StereoSettings`. `unit_seed` is the
-    first seed of this purpose's camera units (dot pattern, calibration error, fixed pattern): units of the two purposes
-    never coincide, since `unit_seeds` keeps them in disjoint blocks.
+    `fixed` holds single values, `ranges` holds ``[low, high]``; names are those of `StereoSettings`. Camera units
+    (dot pattern, calibration error, pixel response) of the two purposes never coincide: `unit_seed` draws from disjoint
+    blocks.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 Float = NDArray[np.float32]
 
 EDGE_BINS: tuple[tuple[float, float], ...] = ((0, 2), (3, 5), (8, 12), (20, 40), (40, 1e9))
-DEPTH_BINS: tuple[tuple[float, float], ...] = ((0.4, 0.6), (0.6, 0.8), (0.8, 1.0), (1.0, 1.25), (1.25, 1.5), (1.5, 2.0), (2.0, 3.0))
+DEPTH_BINS: tuple[tuple[float, float], ...] = (
+    (0.4, 0.6),
+    (0.6, 0.8),
+    (0.8, 1.0),
+    (1.0, 1.25),
+    (1.25, 1.5),
+    (1.5, 2.0),
+    (2.0, 3.0),
+)
 LAGS: tuple[int, ...] = (1, 4, 8, 16, 32)
 
 
@@ -69,7 +77,7 @@ class PairStatistics:
                 sums[1] += float((ma & mb).sum())
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """σ (robust, disparity px), bias (px), correlation at `LAGS` along rows (x) and columns (y), hole share by edge bin."""
+        """Robust σ and bias (disparity px), correlation at `LAGS` along rows (x) and columns (y), holes by edge bin."""
         out: dict[str, dict[str, float]] = {"sigma_px": {}, "bias_px": {}, "correlation": {}, "holes": {}}
         for (low, high), parts in self.residuals.items():
             values = np.concatenate(parts)
