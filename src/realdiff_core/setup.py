@@ -17,5 +17,11 @@ setup(
     maintainer_email="realdiff@example.org",
     description="What all RealD2iff packages share, without rclpy and torch: depth, camera, bags, provenance, errors.",
     license="Apache-2.0",
-    entry_points={"console_scripts": []},
+    entry_points={
+        "console_scripts": [
+            "import_frames = realdiff_core.import_frames:cli",
+            "bag_info = realdiff_core.bag_info:cli",
+            "validate = realdiff_core.validate:cli",
+        ]
+    },
 )

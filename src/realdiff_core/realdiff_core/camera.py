@@ -317,7 +317,8 @@ def align_depth_to_colour(
                         point[1] / point[2] * colour_camera.fy + colour_camera.cy,
                     )
                 )
-            # Truncation after adding a half is librealsense's rounding; points behind the camera fall outside the image.
+            # Truncation after adding a half is librealsense's rounding; points behind the camera fall outside the
+            # image.
             pixels += 0.5
             pixels[~((pixels > -1.0) & (pixels < 1 << 20))] = -2.0
         return pixels.astype(np.int32)
