@@ -17,5 +17,7 @@ setup(
     maintainer_email="realdiff@example.org",
     description="Learns how a real depth camera corrupts depth (two-stage diffusion, coarse to fine) and enhances clean depth: models, trainer, metrics, bag enhancer, node.",
     license="Apache-2.0",
-    entry_points={"console_scripts": []},
+    entry_points={"console_scripts": [
+            "evaluate = realdiff_enhancer.commands.evaluate:main",
+        ]},
 )

@@ -1,0 +1,155 @@
+"""``ros2 run realdiff_enhancer evaluate``: every model on held-out pairs, tables with intervals, pictures."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from realdiff_core.cli import parser, run_command
+from realdiff_core.errors import ConfigError
+
+_EXAMPLES = """\
+  ros2 run realdiff_enhancer evaluate --pairs ovni=pairs/ovni:d415 tron=pairs/tron:d435 \\
+      --models none gaussian perlin disparity two_stage --seed 0 -o evaluation
+  ros2 run realdiff_enhancer evaluate --pairs pairs/tron --models two_stage --steps 4 --max-frames 12 -o quick
+
+output:
+  OUT/summary.md     tables with 95 % intervals     OUT/figures/SCENE_frames.png   depth and residual, every model
+  OUT/results.csv    one number a row               OUT/figures/SCENE_curves.png   σ(z), holes, correlation, spectrum
+  OUT/results.json   the same, with command, seed, split, hardware, hashes of weights and data
+
+A scene is a folder with clean/NNNNNN.png (16 bit, 0.1 mm, 0 = unknown), noisy/NNNNNN.png (16 bit, 1 mm, 0 = hole) and
+K.txt. Scenes are reported one by one, never pooled. What the numbers mean: docs/concepts/metrics.md."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the argument parser."""
+    arguments = parser(
+        "Measure enhancer models against real depth on held-out clean/real pairs.", _EXAMPLES, "evaluate"
+    )
+    arguments.add_argument(
+        "--pairs",
+        nargs="+",
+        required=True,
+        metavar="[NAME=]DIR[:PROFILE]",
+        help="scenes: a name for the tables (default: the folder's), the folder, and the camera profile that "
+        "recorded it (default: --profile); the profile gives the stereo baseline and is the one the models imitate",
+    )
+    arguments.add_argument(
+        "--models", nargs="+", default=["none", "gaussian", "perlin", "disparity", "two_stage"], help="models, in order"
+    )
+    arguments.add_argument("--profile", default="d435", help="camera profile of scenes that name none (default: d435)")
+    arguments.add_argument(
+        "--weights", nargs="*", default=[], metavar="MODEL=PATH", help="weights other than the shipped"
+    )
+    arguments.add_argument("--steps", type=int, help="sampling steps a stage, for models that sample")
+    arguments.add_argument(
+        "--seed", type=int, default=0, help="seeds models, points, resamples, classifiers (default: 0)"
+    )
+    arguments.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    arguments.add_argument("--max-frames", type=int, metavar="N", help="use N frames a scene, evenly spread")
+    arguments.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples (default: 1000)")
+    arguments.add_argument(
+        "--classifier-steps",
+        type=int,
+        metavar="N",
+        help="training steps of the two-sample network per fold; 0 leaves it out (default: 250)",
+    )
+    arguments.add_argument("--overwrite", action="store_true", help="replace an earlier result")
+    arguments.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
+    return arguments
+
+
+def _weights(texts: list[str], models: list[str]) -> dict[str, Path]:
+    weights = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not equals or not path or name not in models:
+            raise ConfigError(
+                "weights belong to none of the models",
+                where=f"--weights {text}",
+                expected=f"MODEL=PATH with MODEL one of {', '.join(models)}",
+            )
+        weights[name] = Path(path)
+    return weights
+
+
+def _check(options: argparse.Namespace) -> None:
+    for name, value, least in (
+        ("--steps", options.steps, 1),
+        ("--max-frames", options.max_frames, 4),
+        ("--resamples", options.resamples, 1),
+        ("--classifier-steps", options.classifier_steps, 0),
+    ):
+        if value is not None and value < least:
+            raise ConfigError(f"{name} is too small", expected=f"≥ {least}", got=value)
+    if len(set(options.models)) < len(options.models):
+        raise ConfigError("a model is named twice", where="--models", got=" ".join(options.models))
+
+
+def evaluate(options: argparse.Namespace, command: str) -> int:
+    """Run the evaluation and write its results.
+
+    Args:
+        options: parsed arguments.
+        command: the command line, for the results.
+
+    Returns:
+        Exit code.
+    """
+    from realdiff_enhancer.evaluation.output import output_folder, run_description, write_results
+    from realdiff_enhancer.evaluation.pairs import load_scene, parse_scene
+    from realdiff_enhancer.evaluation.runner import EvaluationSettings, evaluate_scene
+    from realdiff_enhancer.metrics.two_sample import NETWORK_STEPS
+    from realdiff_enhancer.models.registry import create_model
+
+    _check(options)
+    weights = _weights(options.weights, options.models)
+    scenes = [load_scene(parse_scene(text, options.profile), options.max_frames) for text in options.pairs]
+    if len({scene.name for scene in scenes}) < len(scenes):
+        raise ConfigError("two scenes have the same name", where="--pairs", next_step="name them: NAME=DIR")
+    device = _device(options.device)
+    # Models are made before anything slow starts: a wrong name or missing weights show at once.
+    models = [
+        [
+            create_model(
+                name, profile=scene.profile, steps=options.steps, device=options.device, weights=weights.get(name)
+            )
+            for name in options.models
+        ]
+        for scene in scenes
+    ]
+    network_steps = NETWORK_STEPS if options.classifier_steps is None else options.classifier_steps
+    settings = EvaluationSettings(options.seed, options.resamples, network_steps, device)
+    with output_folder(options.output, options.overwrite) as folder:
+        results = [
+            evaluate_scene(scene, scene_models, settings, lambda text: print(text, file=sys.stderr, flush=True))
+            for scene, scene_models in zip(scenes, models, strict=True)
+        ]
+        write_results(folder, results, run_description(command, settings, options.steps))
+    print(options.output / "summary.md")
+    return 0
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def main() -> None:
+    """Entry point."""
+
+    def command() -> int:
+        options = build_parser().parse_args()
+        return evaluate(options, "ros2 run realdiff_enhancer evaluate " + shlex.join(sys.argv[1:]))
+
+    run_command(command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""Held-out scenes: folders of clean/noisy pairs on one pixel grid.
+
+Layout of a folder: ``clean/NNNNNN.png`` (16 bit, 0.1 mm, 0 = unknown), ``noisy/NNNNNN.png`` (16 bit, 1 mm as recorded,
+0 = hole), ``K.txt`` (3×3 camera matrix), and optionally ``pairs.csv`` with a column ``frame`` and a column ``window``
+(frames that were fused together).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from realdiff_core.camera import CameraModel
+from realdiff_core.config import CameraProfile, find_config, load_yaml
+from realdiff_core.errors import ConfigError, DepthError
+
+#: Metres per unit of the two kinds of image.
+CLEAN_UNIT_M = 1e-4
+NOISY_UNIT_M = 1e-3
+#: Frame numbers count exposures at this rate.
+FRAME_RATE_HZ = 30
+
+
+@dataclass(frozen=True)
+class PairFrame:
+    """One pair.
+
+    Attributes:
+        number: the source's frame number.
+        window: label of the fusion window; "" where none is stated.
+        clean: path of the clean image.
+        noisy: path of the recorded image.
+    """
+
+    number: int
+    window: str
+    clean: Path
+    noisy: Path
+
+    @property
+    def stamp_ns(self) -> int:
+        """Time of exposure from the frame number, nanoseconds."""
+        return self.number * 1_000_000_000 // FRAME_RATE_HZ
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A held-out scene.
+
+    Attributes:
+        name: label in tables.
+        folder: where it lies.
+        profile: the camera that recorded it.
+        camera: intrinsics of the images, with the profile's baseline.
+        frames: in temporal order.
+    """
+
+    name: str
+    folder: Path
+    profile: CameraProfile
+    camera: CameraModel
+    frames: tuple[PairFrame, ...]
+
+    def clean(self, index: int) -> NDArray[np.float32]:
+        """Read the clean depth of a frame: float32 [H, W], metres, NaN where unknown."""
+        return self._read(self.frames[index].clean, CLEAN_UNIT_M)
+
+    def noisy(self, index: int) -> NDArray[np.float32]:
+        """Read the recorded depth of a frame: float32 [H, W], metres, NaN in holes."""
+        return self._read(self.frames[index].noisy, NOISY_UNIT_M)
+
+    def _read(self, path: Path, unit_m: float) -> NDArray[np.float32]:
+        depth = _read_png(path, unit_m)
+        size = (self.camera.height, self.camera.width)
+        if depth.shape != size:
+            raise DepthError(
+                "image has another size than the scene's first", where=path, expected=size, got=depth.shape
+            )
+        return depth
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all images and the camera matrix, so that a result names its data."""
+        digest = hashlib.sha256((self.folder / "K.txt").read_bytes())
+        for frame in self.frames:
+            digest.update(frame.clean.read_bytes())
+            digest.update(frame.noisy.read_bytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class SceneArgument:
+    """A scene as named on the command line: ``[NAME=]FOLDER[:PROFILE]``."""
+
+    name: str
+    folder: Path
+    profile: str
+
+
+def parse_scene(text: str, default_profile: str) -> SceneArgument:
+    """Read ``[NAME=]FOLDER[:PROFILE]``.
+
+    Args:
+        text: for example ``tron=pairs/tron:d435``. A folder whose own name holds ``=`` or ``:`` can't be named so.
+        default_profile: profile where none is given.
+
+    Returns:
+        The parts; the name defaults to the folder's.
+
+    Raises:
+        ConfigError: a part is empty.
+    """
+    name, equals, rest = text.partition("=")
+    if not equals:
+        name, rest = "", text
+    folder_text, colon, profile = rest.rpartition(":")
+    if not colon:
+        folder_text, profile = rest, default_profile
+    folder = Path(folder_text)
+    if not folder_text or not profile or (equals and not name):
+        raise ConfigError("scene is incomplete", where=f"--pairs {text}", expected="[NAME=]FOLDER[:PROFILE]", got=text)
+    return SceneArgument(name or folder.resolve().name, folder, profile)
+
+
+def load_scene(argument: SceneArgument, max_frames: int | None = None) -> Scene:
+    """Find the pairs of a scene and read its camera.
+
+    Args:
+        argument: what the command line says.
+        max_frames: keep this many frames, evenly spread; all of them where None.
+
+    Returns:
+        The scene.
+
+    Raises:
+        ConfigError: the profile is unknown, ``K.txt`` is missing or malformed.
+        DepthError: there are no pairs, or the first image can't be read.
+    """
+    folder = argument.folder
+    profile = load_yaml(find_config(f"cameras/{argument.profile}.yaml"), CameraProfile)
+    windows = _windows(folder / "pairs.csv")
+    frames = [
+        PairFrame(int(clean.stem), windows.get(int(clean.stem), ""), clean, folder / "noisy" / clean.name)
+        for clean in sorted((folder / "clean").glob("*.png"))
+        if clean.stem.isdigit() and (folder / "noisy" / clean.name).is_file()
+    ]
+    if not frames:
+        raise DepthError(
+            "folder holds no pairs",
+            where=folder,
+            expected="clean/NNNNNN.png and noisy/NNNNNN.png",
+            next_step="name the folder that holds clean/ and noisy/",
+        )
+    frames.sort(key=lambda frame: frame.number)
+    if max_frames is not None and max_frames < len(frames):
+        keep = np.unique(np.linspace(0, len(frames) - 1, max_frames).round().astype(int))
+        frames = [frames[i] for i in keep]
+    matrix = _camera_matrix(folder / "K.txt")
+    height, width = _read_png(frames[0].clean, CLEAN_UNIT_M).shape
+    camera = CameraModel(
+        width=width,
+        height=height,
+        fx=matrix[0, 0],
+        fy=matrix[1, 1],
+        cx=matrix[0, 2],
+        cy=matrix[1, 2],
+        baseline_m=profile.baseline_m,
+    )
+    return Scene(argument.name, folder, profile, camera, tuple(frames))
+
+
+def _read_png(path: Path, unit_m: float) -> NDArray[np.float32]:
+    import cv2
+
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
+    if image is None:
+        raise DepthError("image can't be read", where=path, expected="a 16-bit greyscale PNG")
+    if image.dtype != np.uint16 or image.ndim != 2:
+        raise DepthError(
+            "image is not depth", where=path, expected="16-bit greyscale", got=f"{image.dtype} {image.shape}"
+        )
+    depth = image.astype(np.float32) * np.float32(unit_m)
+    depth[image == 0] = np.nan
+    return depth
+
+
+def _camera_matrix(path: Path) -> NDArray[np.float64]:
+    try:
+        matrix = np.loadtxt(path, dtype=np.float64)
+    except FileNotFoundError as error:
+        raise ConfigError("camera matrix is missing", where=path, next_step="write K.txt: 3×3 numbers") from error
+    except ValueError as error:
+        raise ConfigError("camera matrix can't be read", where=path, expected="3×3 numbers", got=str(error)) from error
+    if matrix.shape != (3, 3) or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
+        raise ConfigError(
+            "camera matrix makes no sense", where=path, expected="3×3, fx and fy > 0", got=matrix.tolist()
+        )
+    return matrix
+
+
+def _windows(path: Path) -> dict[int, str]:
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    if rows and not {"frame", "window"} <= set(rows[0]):
+        raise ConfigError("pairs.csv lacks a column", where=path, expected="frame, window", got=", ".join(rows[0]))
+    try:
+        return {int(row["frame"]): row["window"] for row in rows}
+    except ValueError as error:
+        raise ConfigError("pairs.csv has a frame that is no number", where=path, got=str(error)) from error
