@@ -17,5 +17,11 @@ setup(
     maintainer_email="realdiff@example.org",
     description="Simulated Franka FR3 and RealSense D435 behind the names of the real drivers: scenes, tasks, experts, episode recording, bridge node.",
     license="Apache-2.0",
-    entry_points={"console_scripts": []},
+    entry_points={
+        "console_scripts": [
+            "record = realdiff_sim_bridge.commands.record:entry",
+            "simulate_pairs = realdiff_sim_bridge.commands.simulate_pairs:entry",
+            "sim_bridge = realdiff_sim_bridge.commands.sim_bridge:entry",
+        ]
+    },
 )

@@ -88,10 +88,10 @@ def run(argv: list[str] | None = None) -> int:
     return 0
 
 
-def main() -> None:
-    """Entry point."""
+def entry() -> None:
+    """Console entry point."""
     run_command(run)
 
 
 if __name__ == "__main__":
-    main()
+    entry()
