@@ -175,9 +175,7 @@ def read_depth(path: Path) -> NDArray[Any]:
                 got=f"{path.stat().st_size} bytes",
             )
         return pixels.reshape(height, width)
-    image = _imread(path, unchanged=True)
-    if image.ndim == 3 and path.suffix == ".exr":
-        image = image[..., -1]  # depth is repeated in R, G and B
+    image = _read_exr(path) if path.suffix == ".exr" else _imread(path, unchanged=True)
     if image.ndim != 2 or image.dtype not in (np.uint16, np.float32):
         raise ImageError(
             "this is no depth image",
@@ -199,15 +197,31 @@ def read_colour(path: Path) -> NDArray[np.uint8]:
 
 
 def _imread(path: Path, unchanged: bool) -> NDArray[Any]:
-    import os
-
-    os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")  # OpenCV reads it when the first EXR file is opened
     import cv2
 
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED if unchanged else cv2.IMREAD_COLOR)
     if image is None:
         raise ImageError("image can't be read", where=path, expected="a complete image file", next_step="copy it again")
     return np.asarray(image)
+
+
+def _read_exr(path: Path) -> NDArray[Any]:
+    """Read the first channel of an OpenEXR image as float32 [H, W]; depth is repeated in R, G and B."""
+    try:
+        import OpenEXR  # type: ignore[import-not-found]
+    except ImportError:
+        raise ImageError(
+            "OpenEXR images can't be read here",
+            where=path,
+            expected="the Python package OpenEXR (OpenCV's wheels come without this format)",
+            next_step="pip install OpenEXR, or convert the images to 16-bit PNG",
+        ) from None
+    try:
+        with OpenEXR.File(str(path)) as file:
+            pixels = next(iter(file.channels().values())).pixels
+    except (RuntimeError, ValueError) as error:
+        raise ImageError("image can't be read", where=path, got=str(error), next_step="copy it again") from error
+    return np.asarray(pixels if pixels.ndim == 2 else pixels[..., 0], np.float32)
 
 
 def find_intrinsics(folder: Path, depth_file: Path) -> Path | None:
