@@ -1,4 +1,4 @@
-"""The simulated depth camera: two imagers with their intrinsics and poses, and its frames as the real driver names them.
+"""The simulated depth camera: two imagers with intrinsics and poses, and its frames as the real driver names them.
 
 The driver publishes camera_link → camera_{depth,color}_frame → …_optical_frame; camera_link coincides with
 camera_depth_frame, whose origin is the left infrared imager. A calibration adds base → camera_link.
@@ -104,7 +104,7 @@ def camera_rig(task: Task, *, width: int | None = None, height: int | None = Non
 
 
 def resized(camera: CameraModel, width: int, height: int) -> CameraModel:
-    """Returns the camera of another image size: cropped to the new aspect ratio, then scaled, so that pixels stay square.
+    """Returns the camera of another image size: cropped to the new aspect ratio, then scaled; pixels stay square.
 
     Args:
         camera: A camera with square pixels.

@@ -44,13 +44,13 @@ TOPICS: tuple[TopicContract, ...] = (
     TopicContract(topics.OBJECT_POSES, "realdiff_msgs/msg/ObjectPoses"),
     TopicContract(topics.TASK_STATUS, "realdiff_msgs/msg/TaskStatus"),
     TopicContract(topics.PROVENANCE, "realdiff_msgs/msg/Provenance", "latched"),
+    TopicContract(topics.COMMANDED_ACTION, "realdiff_msgs/msg/CommandedAction"),
     TopicContract(topics.CLOCK, "rosgraph_msgs/msg/Clock"),
 )
-"""What the bridge node publishes."""
+"""What the bridge node publishes (the commanded action only while its expert is at work)."""
 
 RECORDED: tuple[TopicContract, ...] = (
     *(topic for topic in TOPICS if topic.name != topics.CLOCK),
-    TopicContract(topics.COMMANDED_ACTION, "realdiff_msgs/msg/CommandedAction"),
     TopicContract(topics.ARM_TRAJECTORY, "trajectory_msgs/msg/JointTrajectory"),
 )
-"""What an episode bag holds: the same, and the commands; playing a bag makes its own clock."""
+"""What an episode bag holds: the same, and the arm's commands; playing a bag makes its own clock."""

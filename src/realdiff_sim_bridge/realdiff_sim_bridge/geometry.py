@@ -11,6 +11,8 @@ from scipy.spatial.transform import Rotation
 
 FloatArray = NDArray[np.float64]
 
+_CONJUGATE = np.array([-1.0, -1.0, -1.0, 1.0])
+
 
 @dataclass(frozen=True)
 class Pose:
@@ -43,7 +45,14 @@ class Pose:
     @property
     def rotation(self) -> FloatArray:
         """The rotation matrix, float64[3, 3]."""
-        return np.asarray(Rotation.from_quat(self.quaternion).as_matrix(), dtype=np.float64)
+        x, y, z, w = self.quaternion.tolist()
+        return np.array(
+            [
+                [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+                [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+                [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+            ]
+        )
 
     @property
     def matrix(self) -> FloatArray:
@@ -53,6 +62,11 @@ class Pose:
         matrix[:3, 3] = self.position
         return matrix
 
+    @classmethod
+    def from_wxyz(cls, position: FloatArray, quaternion: FloatArray) -> Pose:
+        """Builds a pose from a position [m] and a unit quaternion in MuJoCo's order (w, x, y, z)."""
+        return cls(np.array(position, dtype=np.float64), np.roll(quaternion, -1))
+
     @property
     def quaternion_wxyz(self) -> FloatArray:
         """The quaternion in MuJoCo's order (w, x, y, z)."""
@@ -60,12 +74,24 @@ class Pose:
 
     def inverse(self) -> Pose:
         """Returns the pose of the parent in the child frame."""
-        rotation = self.rotation.T
-        return Pose.from_rotation(-rotation @ self.position, rotation)
+        conjugate = self.quaternion * _CONJUGATE
+        return Pose(-(self.rotation.T @ self.position), conjugate)
 
     def __matmul__(self, other: Pose) -> Pose:
         """Chains two poses: (parent ← middle) @ (middle ← child) = parent ← child."""
-        return Pose.from_rotation(self.rotation @ other.position + self.position, self.rotation @ other.rotation)
+        # Quaternions are multiplied by hand: this runs for every link at every control step, and general-purpose
+        # rotation classes take a hundred times as long for a single one.
+        a, b, c, d = self.quaternion.tolist()
+        x, y, z, w = other.quaternion.tolist()
+        quaternion = np.array(
+            [
+                d * x + a * w + b * z - c * y,
+                d * y - a * z + b * w + c * x,
+                d * z + a * y - b * x + c * w,
+                d * w - a * x - b * y - c * z,
+            ]
+        )
+        return Pose(self.rotation @ other.position + self.position, quaternion / np.sqrt(quaternion @ quaternion))
 
 
 def look_at(position: Sequence[float], target: Sequence[float], up: Sequence[float] = (0.0, 0.0, 1.0)) -> Pose:

@@ -1,8 +1,8 @@
 """Records demonstrations: one bag an episode, failures kept apart, nothing half-written under a final name.
 
-Layout of the output folder: `<task>_000000/`, `<task>_000001/`, … for successful episodes and `failed/<task>_000002/` for
-the others. The number is that of the attempt; attempt k is reset with seed + k, so an episode depends only on its number
-and the settings, never on what was recorded before it.
+Layout of the output folder: `<task>_000000/`, `<task>_000001/`, … for successful episodes and `failed/<task>_000002/`
+for the others. The number is that of the attempt; attempt k is reset with seed + k, so an episode depends only on its
+number and the settings, never on what was recorded before it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from realdiff_core import topics
 from realdiff_core.bag import BagReader, BagWriter
 from realdiff_core.errors import OutputError, RealdiffError
 from realdiff_core.messages import make
 from realdiff_core.provenance import BagProvenance, DepthKind
 
+from realdiff_core import topics
 from realdiff_sim_bridge.adapters import Quality, Simulator, create
 from realdiff_sim_bridge.cameras import camera_rig
 from realdiff_sim_bridge.contract import RECORDED, TopicContract
@@ -29,9 +29,10 @@ from realdiff_sim_bridge.episodes import Tick, play
 from realdiff_sim_bridge.experts import PickAndPlaceExpert
 from realdiff_sim_bridge.streams import (
     Outgoing,
-    action_messages,
+    arm_trajectory,
     camera_messages,
     clock,
+    commanded_action,
     object_poses,
     provenance_message,
     robot_messages,
@@ -120,7 +121,7 @@ class Recorder:
     def provenance(self, seed: int, success: bool | None) -> BagProvenance:
         """The provenance record of an episode; without `success` while it isn't known."""
         return BagProvenance(
-            depth={topic: DepthKind.CLEAN_SIM for topic in (topics.DEPTH_IMAGE, topics.ALIGNED_DEPTH_IMAGE)},
+            depth=dict.fromkeys((topics.DEPTH_IMAGE, topics.ALIGNED_DEPTH_IMAGE), DepthKind.CLEAN_SIM),
             source="simulation",
             task=self.task.name,
             seed=seed,
@@ -174,7 +175,7 @@ class Recorder:
         messages: list[Outgoing] = [clock(time_ns)] if self.settings.clock else []
         messages += [*robot_messages(state), object_poses(state)]
         if tick.step is not None:
-            messages += action_messages(time_ns, tick.step)
+            messages += [commanded_action(time_ns, tick.step), arm_trajectory(tick.step)]
         if tick.frame:
             messages += camera_messages(
                 self.rig,
@@ -250,9 +251,7 @@ def record_episodes(
         shutil.rmtree(output / _INCOMPLETE, ignore_errors=True)
 
 
-def _attempt(
-    recorder: Recorder, output: Path, index: int, seed: int, on_frame: Callable[[], None] | None
-) -> Attempt:
+def _attempt(recorder: Recorder, output: Path, index: int, seed: int, on_frame: Callable[[], None] | None) -> Attempt:
     name = f"{recorder.task.name}_{index:06d}"
     with ExitStack() as cleanup:
         folder = output / _INCOMPLETE

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from realdiff_core import topics
 from realdiff_core.camera import CameraModel
 from realdiff_core.depth import metres_to_depth
 from realdiff_core.image import numpy_to_image_fields
 from realdiff_core.provenance import BagProvenance
 
+from realdiff_core import topics
 from realdiff_sim_bridge.adapters.base import CONTROL_PERIOD_NS, SimState
 from realdiff_sim_bridge.cameras import CameraRig
 from realdiff_sim_bridge.experts import ExpertStep
@@ -50,34 +50,40 @@ def header(time_ns: int, frame_id: str) -> Fields:
 
 
 def camera_messages(
-    rig: CameraRig, time_ns: int, colour: NDArray[np.uint8], depth_m: NDArray[np.float32], encoding: str
+    rig: CameraRig,
+    time_ns: int,
+    colour: NDArray[np.uint8] | None,
+    depth_m: NDArray[np.float32] | None,
+    encoding: str,
+    *,
+    aligned: bool = True,
 ) -> list[Outgoing]:
     """One frame of the camera: colour, depth, depth aligned to colour, and the three camera_infos.
 
     Args:
         rig: The camera.
         time_ns: When the frame was taken.
-        colour: uint8[H, W, 3], RGB.
-        depth_m: float32[H, W], metres, NaN where invalid.
+        colour: uint8[H, W, 3], RGB; None leaves the image out, its camera_info stays.
+        depth_m: float32[H, W], metres, NaN where invalid; None leaves both depth images out.
         encoding: Depth encoding, "16UC1" (as the driver) or "32FC1".
+        aligned: Whether to make the aligned image.
     """
-    aligned_m = rig.align(depth_m)
+    aligned_m = rig.align(depth_m) if depth_m is not None and aligned else None
     messages = []
     for image_topic, info_topic, array, image_encoding, camera in (
         (topics.COLOR_IMAGE, topics.COLOR_INFO, colour, "rgb8", rig.colour),
-        (topics.DEPTH_IMAGE, topics.DEPTH_INFO, metres_to_depth(depth_m, encoding), encoding, rig.depth),
-        (
-            topics.ALIGNED_DEPTH_IMAGE,
-            topics.ALIGNED_DEPTH_INFO,
-            metres_to_depth(aligned_m, encoding),
-            encoding,
-            rig.colour,
-        ),
+        (topics.DEPTH_IMAGE, topics.DEPTH_INFO, _encoded(depth_m, encoding), encoding, rig.depth),
+        (topics.ALIGNED_DEPTH_IMAGE, topics.ALIGNED_DEPTH_INFO, _encoded(aligned_m, encoding), encoding, rig.colour),
     ):
         head = header(time_ns, camera.frame_id)
-        messages.append(Outgoing(image_topic, {"header": head, **numpy_to_image_fields(array, image_encoding)}))
+        if array is not None:
+            messages.append(Outgoing(image_topic, {"header": head, **numpy_to_image_fields(array, image_encoding)}))
         messages.append(Outgoing(info_topic, _camera_info(camera, head)))
     return messages
+
+
+def _encoded(depth_m: NDArray[np.float32] | None, encoding: str) -> NDArray[Any] | None:
+    return None if depth_m is None else metres_to_depth(depth_m, encoding)
 
 
 def _camera_info(camera: CameraModel, head: Fields) -> Fields:
@@ -149,24 +155,39 @@ def object_poses(state: SimState) -> Outgoing:
     )
 
 
-def action_messages(time_ns: int, step: ExpertStep) -> list[Outgoing]:
-    """A commanded action, for training, and the same as sent to the arm's joint trajectory controller."""
-    joints = step.command.joint_positions
+def commanded_action(time_ns: int, step: ExpertStep) -> Outgoing:
+    """A commanded action: what a policy learns to predict."""
     action = {
         "header": header(time_ns, topics.BASE_FRAME),
         "joint_names": list(ARM_JOINTS),
-        "joint_positions": joints,
+        "joint_positions": step.command.joint_positions,
         "gripper_width": float(step.command.gripper_width),
         "end_effector_pose": _pose(step.tcp),
     }
-    point = {"positions": joints, "time_from_start": {"sec": 0, "nanosec": CONTROL_PERIOD_NS}}
+    return Outgoing(topics.COMMANDED_ACTION, action)
+
+
+def arm_trajectory(step: ExpertStep) -> Outgoing:
+    """The same command as it would be sent to the arm's joint trajectory controller."""
+    point = {
+        "positions": step.command.joint_positions,
+        "time_from_start": {"sec": 0, "nanosec": CONTROL_PERIOD_NS},
+    }
     # Stamp 0 means "start at once" to the controller.
-    trajectory = {"header": header(0, ""), "joint_names": list(ARM_JOINTS), "points": [point]}
-    return [Outgoing(topics.COMMANDED_ACTION, action), Outgoing(topics.ARM_TRAJECTORY, trajectory)]
+    fields = {"header": header(0, ""), "joint_names": list(ARM_JOINTS), "points": [point]}
+    return Outgoing(topics.ARM_TRAJECTORY, fields)
 
 
 def task_status(
-    time_ns: int, *, task: str, seed: int, episode: int, subtask: str, success: bool, elapsed_s: float, message: str = ""
+    time_ns: int,
+    *,
+    task: str,
+    seed: int,
+    episode: int,
+    subtask: str,
+    success: bool,
+    elapsed_s: float,
+    message: str = "",
 ) -> Outgoing:
     """Progress of the task."""
     return Outgoing(

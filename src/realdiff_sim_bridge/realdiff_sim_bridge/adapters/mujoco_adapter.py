@@ -15,12 +15,14 @@ from realdiff_sim_bridge.rendering import select_gl
 from realdiff_sim_bridge.resets import StartState, draw_start
 from realdiff_sim_bridge.scene.build import COLOUR_CAMERA, DEPTH_CAMERA, FAR_M, PHYSICS_STEP_S, build_scene
 from realdiff_sim_bridge.scene.objects import COLLISION_GROUP
-from realdiff_sim_bridge.scene.robot import ARM_JOINTS, FINGER_JOINTS, GRIPPER_ACTUATOR, MAX_GRIPPER_WIDTH, TCP_SITE
+from realdiff_sim_bridge.scene.robot import ARM_JOINTS, FINGER_JOINTS, GRIPPER_ACTUATOR, MAX_GRIPPER_WIDTH, TCP_Z
 from realdiff_sim_bridge.tasks import Task
 
 _STEP_NS = round(PHYSICS_STEP_S * 1e9)
 _GRIPPER_SPEED = 0.10
 """Speed at which the width follows its command [m/s], as the real hand's default."""
+
+_HAND_TCP = Pose(np.array([0.0, 0.0, TCP_Z]), np.array([0.0, 0.0, 0.0, 1.0]))
 
 _SETTLE_NS = 400_000_000
 """Physics run before time 0, so that objects rest on the table in the first frame."""
@@ -58,6 +60,7 @@ class MujocoSimulator:
         self._gripper_actuator = model.actuator(GRIPPER_ACTUATOR).id
         self._object_qpos = {name: int(model.joint(f"{name}_free").qposadr[0]) for name in task.objects}
         self._object_dof = {name: int(model.joint(f"{name}_free").dofadr[0]) for name in task.objects}
+        self._objects = {name: model.body(name).id for name in task.objects}
         self._links = {
             name: model.body(name).id
             for name in (model.body(i).name for i in range(model.nbody))
@@ -155,20 +158,19 @@ class MujocoSimulator:
             velocities=data.qvel[self._dof].copy(),
             efforts=data.qfrc_actuator[self._dof].copy(),
         )
-        site = self._model.site(TCP_SITE).id
         return SimState(
             time_ns=self.time_ns,
             robot=robot,
-            tcp=Pose.from_rotation(data.site_xpos[site].copy(), data.site_xmat[site].reshape(3, 3)),
+            tcp=self._body_pose(self._links["fr3_hand"]) @ _HAND_TCP,
             links={name: self._body_pose(body) for name, body in self._links.items()},
-            objects={name: self._body_pose(self._model.body(name).id) for name in self.task.objects},
+            objects={name: self._body_pose(body) for name, body in self._objects.items()},
             object_speeds={
                 name: float(np.linalg.norm(data.qvel[dof : dof + 3])) for name, dof in self._object_dof.items()
             },
         )
 
     def _body_pose(self, body: int) -> Pose:
-        return Pose.from_rotation(self._data.xpos[body].copy(), self._data.xmat[body].reshape(3, 3))
+        return Pose.from_wxyz(self._data.xpos[body], self._data.xquat[body])
 
     def render(self, stream: Stream) -> NDArray[Any]:
         """Renders one imager: "colour" uint8[H, W, 3] or "depth" float32[H, W] in metres with NaN for nothing."""
@@ -186,7 +188,7 @@ class MujocoSimulator:
     def _open_renderer(self, stream: Stream) -> Any:
         """Opens a renderer: anti-aliased for colour, one sample at the pixel's centre for depth."""
         camera = self.rig.colour if stream == "colour" else self.rig.depth
-        # A multisampled depth buffer would resolve to a sample beside the pixel's centre: wrong by millimetres on slopes.
+        # A multisampled depth buffer resolves to a sample beside the pixel's centre: wrong by millimetres on slopes.
         good = stream == "colour" and self.quality == "good"
         self._model.vis.quality.offsamples = 4 if good else 0
         self._model.vis.quality.shadowsize = 1024 if good else 0
@@ -197,7 +199,7 @@ class MujocoSimulator:
             raise RenderingError(
                 "off-screen rendering doesn't start on this machine",
                 got=f"{type(error).__name__}: {error}",
-                next_step="sudo apt-get install -y libegl1 libgl1-mesa-dri; or install libosmesa6 and set MUJOCO_GL=osmesa",
+                next_step="sudo apt-get install -y libegl1 libgl1-mesa-dri (or libosmesa6, and MUJOCO_GL=osmesa)",
             ) from error
         if stream == "depth":
             renderer.enable_depth_rendering()

@@ -57,9 +57,13 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--rate", type=_rate, default=10.0, metavar="HZ", help="camera frames a second (default 10)")
     result.add_argument("--width", type=_positive, metavar="PX", help="image width (default: the camera's profile)")
     result.add_argument("--height", type=_positive, metavar="PX", help="image height (default: the camera's profile)")
-    result.add_argument("--encoding", choices=("16UC1", "32FC1"), default="16UC1", help="depth encoding (default 16UC1)")
+    result.add_argument(
+        "--encoding", choices=("16UC1", "32FC1"), default="16UC1", help="depth encoding (default 16UC1)"
+    )
     result.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="bag storage (default mcap)")
-    result.add_argument("--compression", choices=("none", "zstd"), default="none", help="bag compression (default none)")
+    result.add_argument(
+        "--compression", choices=("none", "zstd"), default="none", help="bag compression (default none)"
+    )
     result.add_argument(
         "--quality", choices=("good", "fast"), default="good", help="colour with or without shadows and smooth edges"
     )

@@ -1,7 +1,7 @@
 """The expert for tasks made of "pick" and "place" subtasks.
 
-Each subtask is a list of moves: straight lines of the tool centre point with a minimum-jerk profile, a gripper width, and
-a pause at the end. A subtask's moves are laid out when it begins, from the objects' poses at that moment.
+Each subtask is a list of moves: straight lines of the tool centre point with a minimum-jerk profile, a gripper width,
+and a pause at the end. A subtask's moves are laid out when it begins, from the objects' poses at that moment.
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ class PickAndPlaceExpert:
         if not self._moves and self._pending:
             subtask = self._pending.pop(0)
             self._subtask = subtask.name
-            self._moves = self._plan_pick(subtask, state) if subtask.action == "pick" else self._plan_place(subtask, state)
+            self._moves = (
+                self._plan_pick(subtask, state) if subtask.action == "pick" else self._plan_place(subtask, state)
+            )
             self._elapsed_s, self._start = 0.0, self._arm.tcp
         if not self._moves:
             return ExpertStep(Command(self._arm.joint_positions, self._width), self._arm.tcp, "finished")
@@ -116,7 +118,9 @@ class PickAndPlaceExpert:
     def _duration(self, move: _Move) -> float:
         """Time for a move [s]: its length over its mean speed; turning counts as well."""
         length = float(np.linalg.norm(move.target.position - self._start.position))
-        turn = float((Rotation.from_quat(self._start.quaternion).inv() * Rotation.from_quat(move.target.quaternion)).magnitude())
+        turn = float(
+            (Rotation.from_quat(self._start.quaternion).inv() * Rotation.from_quat(move.target.quaternion)).magnitude()
+        )
         return max(length / move.speed, turn / 0.8) / self._speed
 
     def _plan_pick(self, subtask: Subtask, state: SimState) -> list[_Move]:

@@ -18,7 +18,6 @@ from realdiff_sim_bridge.tasks import Task
 
 if TYPE_CHECKING:
     import mujoco
-
     from realdiff_core.camera import CameraModel
 
 PHYSICS_STEP_S = 0.002
@@ -87,7 +86,12 @@ def _add_room(spec: mujoco.MjSpec) -> None:
     spec.add_material(name="wall", rgba=[0.70, 0.71, 0.70, 1.0], specular=0.02, shininess=0.02)
     world = spec.worldbody
     world.add_geom(
-        name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 0.05], pos=[0, 0, _FLOOR_Z], material="floor", group=0
+        name="floor",
+        type=mujoco.mjtGeom.mjGEOM_PLANE,
+        size=[0, 0, 0.05],
+        pos=[0, 0, _FLOOR_Z],
+        material="floor",
+        group=0,
     )
     walls = (
         ("wall_back", [-1.5, 0.0, 0.9], [0.05, 4.0, 1.8]),
@@ -98,7 +102,7 @@ def _add_room(spec: mujoco.MjSpec) -> None:
         world.add_geom(name=name, type=mujoco.mjtGeom.mjGEOM_BOX, pos=position, size=size, material="wall", group=0)
     directional = mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
     world.add_light(
-        name="ceiling", type=directional, pos=[0.8, 0.6, 2.2], dir=[-0.25, -0.25, -1.0], diffuse=[0.55, 0.54, 0.52],
+        name="ceiling", type=directional, pos=[0.8, 0.6, 2.2], dir=[-0.25, -0.25, -1.0], diffuse=[0.50, 0.49, 0.47],
         specular=[0.25, 0.25, 0.25], castshadow=True,
     )  # fmt: skip
     world.add_light(

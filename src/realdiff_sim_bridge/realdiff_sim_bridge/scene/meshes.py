@@ -29,8 +29,8 @@ def cache_directory() -> Path:
 def decimated_mesh(path: Path, keep: float) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """Loads a mesh file and reduces it to a share of its triangles.
 
-    The result depends only on the file's bytes and `keep`; it is kept in `cache_directory()`, and an unusable cache only
-    costs time.
+    The result depends only on the file's bytes and `keep`; it is kept in `cache_directory()`, and an unusable cache
+    only costs time.
 
     Args:
         path: OBJ or STL file, coordinates in metres.
@@ -85,8 +85,8 @@ def lathe(profile: NDArray[np.float64], segments: int = 64) -> tuple[NDArray[np.
     """Revolves a profile about the z axis.
 
     Args:
-        profile: float64[N, 2], (radius, z) in metres, ordered so that the solid lies to the left of the walk: a solid of
-            revolution is traced from the bottom of its axis outwards and up to the top of its axis.
+        profile: float64[N, 2], (radius, z) in metres, ordered so that the solid lies to the left of the walk: it
+            is traced from the bottom of the axis outwards and up to the top of the axis.
         segments: Steps of the revolution.
 
     Returns:

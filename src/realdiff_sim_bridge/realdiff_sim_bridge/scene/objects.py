@@ -89,7 +89,14 @@ def _add_can(spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, item: Can) ->
     )
     bottom = [(0.0, -half + 0.001), (neck - 0.002, -half), (neck, -half), (radius - 2e-4, -rim)]
     lid = half - _LID_DEPTH
-    top = [(radius - 2e-4, rim), (neck, half - 0.001), (neck, half), (neck - 0.0015, half), (neck - 0.002, lid), (0, lid)]
+    top = [
+        (radius - 2e-4, rim),
+        (neck, half - 0.001),
+        (neck, half),
+        (neck - 0.0015, half),
+        (neck - 0.002, lid),
+        (0, lid),
+    ]
     _add_visual(spec, body, f"{name}_bottom", f"{name}_metal", bottom)
     _add_visual(spec, body, f"{name}_top", f"{name}_metal", top)
     body.add_geom(type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=[radius, half, 0.0], mass=item.mass, **_CONTACT)

@@ -1,0 +1,1 @@
+"""The driver-identical bridge: `session` runs the simulation, `node` puts it on the ROS graph."""
