@@ -1,8 +1,8 @@
-"""Codec between metric depth and the residual code that the diffusion models (METHOD.md section 2).
+"""Codec between metric depth and the residual code that the diffusion models.
 
-Stereo noise is close to uniform in disparity d = f·B/z and grows as z² in depth, so residuals are taken in disparity pixels.
-Their distribution has heavy tails (flying pixels of many pixels beside jitter of a tenth): asinh compresses the tails, is
-linear around zero, smooth, and exactly invertible. The range is fixed by the camera, never by the image.
+Stereo noise is close to uniform in disparity d = f·B/z and grows as z² in depth, so residuals are taken in disparity
+pixels. Their distribution has heavy tails (flying pixels of many pixels beside jitter of a tenth): asinh compresses the
+tails, is linear around zero, smooth, and exactly invertible. The range is fixed by the camera, never by the image.
 """
 
 from __future__ import annotations
@@ -75,12 +75,17 @@ def upsample(field: Tensor, factor: int) -> Tensor:
 
 
 def round_trip_error_mm(
-    clean_m: Tensor, noisy_m: Tensor, disparity_factor: Tensor, config: CodecConfig, fine_factor: int, bins: tuple[float, ...]
+    clean_m: Tensor,
+    noisy_m: Tensor,
+    disparity_factor: Tensor,
+    config: CodecConfig,
+    fine_factor: int,
+    bins: tuple[float, ...],
 ) -> list[dict[str, float]]:
     """Error of coding a real residual on the fine stage's grid and decoding it, by depth bin.
 
-    The code itself is exact; what is lost is detail finer than the residual grid. The error is compared with the residual
-    that the code has to carry; a trainer refuses data where the first isn't small beside the second.
+    The code itself is exact; what is lost is detail finer than the residual grid. The error is compared with the
+    residual that the code has to carry; a trainer refuses data where the first isn't small beside the second.
 
     Args:
         clean_m: float [N,H,W] m, NaN unknown.
@@ -91,7 +96,7 @@ def round_trip_error_mm(
         bins: edges of the depth bins [m].
 
     Returns:
-        One dict per non-empty bin: depth_from_m, depth_to_m, error_mm (median absolute), residual_mm (median absolute), pixels.
+        One dict per non-empty bin: depth_from_m, depth_to_m, error_mm and residual_mm (median absolute), pixels.
     """
     valid = torch.isfinite(clean_m) & torch.isfinite(noisy_m) & (clean_m >= config.near_m) & (clean_m <= config.far_m)
     clean = torch.where(valid, clean_m, torch.ones_like(clean_m))

@@ -58,7 +58,7 @@ def condition(depth_m: Tensor, disparity_factor: Tensor, config: CodecConfig, st
         disparity_factor: f·B [px·m], [N].
         config: codec settings.
         stride: pixels per grid cell.
-        detailed: True keeps every pixel as a channel (pixel unshuffle); False keeps mean, minimum and maximum of a cell.
+        detailed: True keeps every pixel as a channel (pixel unshuffle), False mean, minimum and maximum of a cell.
 
     Returns:
         float [N, condition_channels(stride, detailed), H/stride, W/stride].

@@ -12,7 +12,7 @@ class _Strict(BaseModel):
 
 
 class CodecConfig(_Strict):
-    """Representation of residuals: disparity pixels, compressed by asinh (METHOD.md section 2; the constants are ours).
+    """Representation of residuals: disparity pixels, compressed by asinh (the constants are ours).
 
     Attributes:
         scale_px: residual at which the compression turns from linear to logarithmic [px]; about one sensor σ.
@@ -33,8 +33,8 @@ class GuidanceConfig(_Strict):
     """Frequency-guided supervision and discrepancy-guided optimisation (paper 3.2, 3.3; values are ours unless noted).
 
     Attributes:
-        filter: "gaussian_low_pass" keeps low and middle frequencies, as the paper's text means; "high_pass" is the paper's
-            literal wording and serves as an ablation.
+        filter: "gaussian_low_pass" keeps low and middle frequencies, as the paper's text means; "high_pass" is the
+            paper's literal wording and serves as an ablation.
         sigma_px: spatial standard deviation of the low-pass at full resolution [px]; the cut-off frequency is
             f_c = 1 / (2 pi sigma_px) cycles a pixel.
         block_px: side of the blocks over which the discrepancy is averaged [px].
@@ -79,7 +79,7 @@ class ScheduleConfig(_Strict):
 
 
 class TemporalConfig(_Strict):
-    """Temporal coherence of the initial noise: an AR(1) process over the frames of a stream, cut after `history` frames."""
+    """Temporal coherence of the initial noise: AR(1) over the frames of a stream, cut off after `history` frames."""
 
     correlation: float = Field(0.9, ge=0, lt=1)
     history: int = Field(20, ge=0)
@@ -98,7 +98,7 @@ class TwoStageConfig(_Strict):
     codec: CodecConfig = CodecConfig()
     guidance: GuidanceConfig = GuidanceConfig()
     coarse: NetworkConfig = NetworkConfig(stride=8, channels=(48, 96, 112))
-    fine: NetworkConfig = NetworkConfig(stride=4, channels=(64, 96, 112, 128))
+    fine: NetworkConfig = NetworkConfig(stride=4, channels=(32, 64, 128, 144))
     schedule: ScheduleConfig = ScheduleConfig()
     temporal: TemporalConfig = TemporalConfig()
     sources: tuple[str, ...] = ("real", "simulated")

@@ -1,8 +1,8 @@
-"""Frequency-guided supervision: the structural part of the noise, n_L = F⁻¹(M · F(n)) (paper 3.2, METHOD.md section 3).
+"""Frequency-guided supervision: the structural part of the noise, n_L = F⁻¹(M · F(n)) (paper section 3.2).
 
-The paper calls M a high-pass filter but describes its result as the middle and low frequencies; M is therefore a Gaussian
-low-pass here, and the literal high-pass is kept as an ablation. Holes would leak into their surroundings through a plain
-filter, so the filter is a normalised convolution: numerator and denominator are filtered alike.
+The paper calls M a high-pass filter but describes its result as the middle and low frequencies; M is therefore a
+Gaussian low-pass here, and the literal high-pass is kept as an ablation. Holes would leak into their surroundings
+through a plain filter, so the filter is a normalised convolution: numerator and denominator are filtered alike.
 """
 
 from __future__ import annotations

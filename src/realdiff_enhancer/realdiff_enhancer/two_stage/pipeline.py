@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-
 from realdiff_core.config import CameraProfile
 from realdiff_core.errors import ConfigError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from ..models.base import DepthFrames, EnhancedFrames
 from ..models.noise import CorrelatedNoise
@@ -159,9 +158,7 @@ class TwoStageModel:
         factors = torch.full((len(depth),), factor, device=self.device)
         labels = torch.full((len(depth),), self.config.sources.index(self.config.source), device=self.device)
         noise = [torch.from_numpy(np.ascontiguousarray(n)).to(self.device) for n in (coarse_noise, fine_noise)]
-        first = sample_coarse(
-            self._coarse, self._scheduler, clean, factors, labels, noise[0], self.config, self.steps
-        )
+        first = sample_coarse(self._coarse, self._scheduler, clean, factors, labels, noise[0], self.config, self.steps)
         second = sample_fine(
             self._fine, self._scheduler, clean, factors, labels, noise[1], first, self.config, self.steps
         )

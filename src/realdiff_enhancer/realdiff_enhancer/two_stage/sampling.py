@@ -91,9 +91,7 @@ def sample_coarse(
     return CoarseSample(code, discrepancy)
 
 
-def fine_condition(
-    depth_m: Tensor, disparity_factor: Tensor, coarse: CoarseSample, config: TwoStageConfig
-) -> Tensor:
+def fine_condition(depth_m: Tensor, disparity_factor: Tensor, coarse: CoarseSample, config: TwoStageConfig) -> Tensor:
     """Condition of stage II: detailed clean features, coarse residual and D, all on the fine grid."""
     clean = condition(depth_m, disparity_factor, config.codec, config.fine.stride, detailed=True)
     size = clean.shape[-2:]
@@ -119,7 +117,9 @@ def sample_fine(
     return sample
 
 
-def noise_shapes(height: int, width: int, config: TwoStageConfig, fine_channel_count: int) -> tuple[tuple[int, int, int], ...]:
+def noise_shapes(
+    height: int, width: int, config: TwoStageConfig, fine_channel_count: int
+) -> tuple[tuple[int, int, int], ...]:
     """Shapes [C,h,w] of the initial noise of both stages for a padded image."""
     return (
         (coarse_channels(), height // config.coarse.stride, width // config.coarse.stride),

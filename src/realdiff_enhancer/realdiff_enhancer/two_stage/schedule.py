@@ -11,7 +11,7 @@ from .config import ScheduleConfig
 
 
 def shifted_cosine_betas(config: ScheduleConfig) -> list[float]:
-    """Betas of a cosine schedule whose log-SNR is shifted by `log_snr_shift` (Hoogeboom et al. 2023, simple diffusion)."""
+    """Betas of a cosine schedule with its log-SNR shifted by `log_snr_shift` (simple diffusion, Hoogeboom 2023)."""
     steps = torch.arange(config.train_steps + 1, dtype=torch.float64) / config.train_steps
     # log-SNR of the cosine schedule, kept finite at both ends
     angle = (steps * 0.5 * math.pi).clamp(1e-3, 0.5 * math.pi - 1e-4)

@@ -1,9 +1,9 @@
 """Trainer of both stages: reads top to bottom as the method runs.
 
 1. Coarse stage on the structural noise n_L, with its discrepancy head.
-2. The trained coarse stage is *sampled* on the training frames. A sample starts from the frame's own n_L, noised to a random
-   level, so that it has the model's artefacts but still belongs to the frame: a sample that is independent of the measured
-   frame would only teach the fine stage to undo the coarse one.
+2. The trained coarse stage is *sampled* on the training frames. A sample starts from the frame's own n_L, noised to a
+   random level, so that it has the model's artefacts but still belongs to the frame: a sample that is independent of
+   the measured frame would only teach the fine stage to undo the coarse one.
 3. Fine stage on what the samples leave, weighted by the predicted discrepancy.
 """
 
@@ -22,9 +22,8 @@ from accelerate.utils import set_seed
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
-
 from realdiff_core.errors import ConfigError
+from torch import Tensor, nn
 
 from ..data.pairs import PairPack
 from .codec import round_trip_error_mm
@@ -35,6 +34,9 @@ from .pipeline import save_model
 from .sampling import CoarseSample, fine_condition, sample_coarse
 from .schedule import make_scheduler
 from .targets import PairTargets, coarse_target, discrepancy_target, fine_target, pair_targets
+
+#: Training frames that are sampled together.
+_DRAW_BATCH = 16
 
 DEPTH_BINS_M = (0.28, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 4.0)
 
@@ -175,7 +177,12 @@ def check_codec(store: PairStore, config: TrainConfig, report: Callable[[str], N
     index = torch.linspace(0, len(store) - 1, min(16, len(store))).long()
     index = index.to(store.clean.device)
     rows = round_trip_error_mm(
-        store.clean[index], store.noisy[index], store.factor[index], config.model.codec, FINE_RESIDUAL_FACTOR, DEPTH_BINS_M
+        store.clean[index],
+        store.noisy[index],
+        store.factor[index],
+        config.model.codec,
+        FINE_RESIDUAL_FACTOR,
+        DEPTH_BINS_M,
     )
     for row in rows:
         report(
@@ -224,7 +231,9 @@ def weighted_mean(error: Tensor, weight: Tensor) -> Tensor:
     return (error * weight).sum() / weight.sum().clamp_min(1.0)
 
 
-def train(config: TrainConfig, output: Path, report: Callable[[str], None] = print, log_every: int = 200) -> TwoStageConfig:
+def train(
+    config: TrainConfig, output: Path, report: Callable[[str], None] = print, log_every: int = 200
+) -> TwoStageConfig:
     """Trains both stages and writes the model folder.
 
     Args:
@@ -321,26 +330,20 @@ def _draw_coarse(
     generator = torch.Generator(device=accelerator.device).manual_seed(config.seed + 1)
     unscaled = model.model_copy(update={"guidance": model.guidance.model_copy(update={"discrepancy_scale": 1e6})})
     codes, regions = [], []
-    for frame in range(len(store)):
-        clean, factor = store.clean[frame : frame + 1], store.factor[frame : frame + 1]
-        target, _ = coarse_target(pair_targets(clean, store.noisy[frame : frame + 1], factor, model), model)
-        target = target.expand(config.draws, -1, -1, -1)
-        scheduler.set_timesteps(config.draw_steps, device=accelerator.device)
-        # from nearly pure noise to a third of the way: the model decides more or less of the sample
-        first = max(1, (frame * 7 + config.seed) % max(2, config.draw_steps * 2 // 3))
+    scheduler.set_timesteps(config.draw_steps, device=accelerator.device)
+    for number, frames in enumerate(torch.arange(len(store), device=store.clean.device).split(_DRAW_BATCH)):
+        clean, factor = store.clean[frames], store.factor[frames]
+        target, _ = coarse_target(pair_targets(clean, store.noisy[frames], factor, model), model)
+        target, clean, factor, label = (
+            values.repeat_interleave(config.draws, dim=0) for values in (target, clean, factor, store.label[frames])
+        )
+        # from nearly pure noise to two thirds of the way: the model decides more or less of the sample
+        first = 1 + number % max(1, config.draw_steps * 2 // 3)
         noise = torch.randn(target.shape, device=accelerator.device, generator=generator)
-        start = scheduler.add_noise(target, noise, scheduler.timesteps[first].expand(config.draws))
+        start = scheduler.add_noise(target, noise, scheduler.timesteps[first].expand(len(target)))
         with accelerator.autocast():
             sample = sample_coarse(
-                coarse,
-                scheduler,
-                clean.expand(config.draws, -1, -1),
-                factor.expand(config.draws),
-                store.label[frame : frame + 1].expand(config.draws),
-                noise,
-                unscaled,
-                config.draw_steps,
-                (first, start),
+                coarse, scheduler, clean, factor, label, noise, unscaled, config.draw_steps, (first, start)
             )
         codes.append(sample.code)
         regions.append(sample.discrepancy * 1e6)
