@@ -9,8 +9,6 @@ torch = pytest.importorskip("torch")
 
 from realdiff_core.camera import CameraModel  # noqa: E402
 from realdiff_core.errors import ConfigError  # noqa: E402
-from scipy.ndimage import gaussian_filter  # noqa: E402
-
 from realdiff_enhancer.models.base import DepthFrames  # noqa: E402
 from realdiff_enhancer.two_stage import codec, fgs, targets  # noqa: E402
 from realdiff_enhancer.two_stage.config import CodecConfig, GuidanceConfig, NetworkConfig, TwoStageConfig  # noqa: E402
@@ -18,6 +16,7 @@ from realdiff_enhancer.two_stage.networks import make_coarse, make_fine  # noqa:
 from realdiff_enhancer.two_stage.pipeline import TwoStageModel, apply_residual, save_model  # noqa: E402
 from realdiff_enhancer.two_stage.sampling import region_map  # noqa: E402
 from realdiff_enhancer.two_stage.schedule import make_scheduler  # noqa: E402
+from scipy.ndimage import gaussian_filter  # noqa: E402
 
 TINY = TwoStageConfig(
     coarse=NetworkConfig(stride=8, channels=(16, 16, 16), norm_groups=8),

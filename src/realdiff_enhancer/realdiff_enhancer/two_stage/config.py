@@ -65,7 +65,7 @@ class NetworkConfig(_Strict):
 
 
 class ScheduleConfig(_Strict):
-    """Noise schedule: v-prediction, zero terminal SNR, shifted in log-SNR (recipes measured 2 ln 1/2 best).
+    """Noise schedule: v-prediction, zero terminal SNR, shifted in log-SNR.
 
     Attributes:
         train_steps: discrete diffusion steps.
