@@ -58,6 +58,12 @@ def run(argv: list[str] | None = None) -> int:
         metavar="PX",
         help="clean depth in the packed file is rounded to steps of this disparity; 0: not rounded (default 0.02)",
     )
+    arguments.add_argument(
+        "--scenes",
+        choices=("random", "robot"),
+        default="random",
+        help="random rooms, or the robot's cell (default random)",
+    )
     options = arguments.parse_args(argv)
     if options.frames < 1:
         raise ConfigError("--frames must be positive", expected="1 or more", got=str(options.frames))
@@ -76,7 +82,13 @@ def run(argv: list[str] | None = None) -> int:
     from realdiff_sim_bridge.stereo.pairs import pack_pairs, simulate_pairs
 
     made = simulate_pairs(
-        options.output, options.frames, ranges, seed=options.seed, size=options.size, purpose=options.purpose
+        options.output,
+        options.frames,
+        ranges,
+        seed=options.seed,
+        size=options.size,
+        purpose=options.purpose,
+        kind=options.scenes,
     )
     print(f"{made} new pairs, {options.frames} in all: {options.output}")
     for part in range(options.pack_parts if options.pack else 0):

@@ -15,9 +15,11 @@ from realdiff_core.camera import CameraModel
 from realdiff_core.cli import progress
 from realdiff_core.errors import OutputError
 
-from realdiff_sim_bridge.stereo.scenes import RandomScene, RenderedScene, SceneRenderer
+from realdiff_sim_bridge.stereo.scenes import RandomScene, RenderedScene, Scene, SceneRenderer, is_plausible
 from realdiff_sim_bridge.stereo.sensor import StereoSensor
 from realdiff_sim_bridge.stereo.settings import StereoRanges, require_trainable
+
+SceneKind = Literal["random", "robot"]
 
 FRAMES_PER_SCENE = 4
 _POSE_TRIES = 12
@@ -47,7 +49,7 @@ class SimulatedPair:
 
 
 def simulate_scene(
-    ranges: StereoRanges, camera: CameraModel, seed: int, scene: int, skip: set[int]
+    ranges: StereoRanges, camera: CameraModel, seed: int, scene: int, skip: set[int], kind: SceneKind = "random"
 ) -> dict[int, SimulatedPair]:
     """Simulate the frames of one scene: one room, one camera unit, `FRAMES_PER_SCENE` poses and settings.
 
@@ -59,12 +61,19 @@ def simulate_scene(
         seed: of the whole set.
         scene: number of the scene.
         skip: indices within the scene that aren't needed.
+        kind: ``random`` rooms, or the ``robot``'s cell.
 
     Returns:
         Index within the scene → pair.
     """
     rng = np.random.default_rng([seed, scene])
-    room = RandomScene(rng, camera)
+    room: Scene
+    if kind == "robot":
+        from realdiff_sim_bridge.stereo.robot_scene import RobotScene
+
+        room = RobotScene(rng, camera)
+    else:
+        room = RandomScene(rng, camera)
     unit = ranges.unit_seed(rng)
     nominal = ranges.middle()
     pairs: dict[int, SimulatedPair] = {}
@@ -75,7 +84,7 @@ def simulate_scene(
             frame_rng = np.random.default_rng([seed, scene, index])
             position, rotation = room.random_pose(frame_rng)
             for _ in range(_POSE_TRIES):
-                if room.is_plausible(view.depth(position, rotation)):
+                if is_plausible(view.depth(position, rotation)):
                     break
                 position, rotation = room.random_pose(frame_rng)
             settings = ranges.sample(frame_rng)
@@ -95,6 +104,7 @@ def simulate_pairs(
     seed: int = 0,
     size: str = "640x480",
     purpose: Literal["training", "evaluation"] = "training",
+    kind: SceneKind = "random",
 ) -> int:
     """Fill `folder` with simulated pairs; frames that exist are kept, so an interrupted run goes on.
 
@@ -109,6 +119,7 @@ def simulate_pairs(
         seed: of the whole set.
         size: a key of `CAMERAS`.
         purpose: what the pairs are for.
+        kind: ``random`` rooms, or the ``robot``'s cell.
 
     Returns:
         Frames newly made.
@@ -128,6 +139,7 @@ def simulate_pairs(
         "size": size,
         "baseline_m": ranges.middle().baseline_m,
         "settings": settings,
+        "scenes": kind,
     }
     _prepare(folder, meta, camera)
     made = 0
@@ -139,7 +151,7 @@ def simulate_pairs(
             bar.advance(sum(number < frames for i, number in enumerate(numbers) if i in skip))
             if len(skip) == FRAMES_PER_SCENE:
                 continue
-            for index, pair in simulate_scene(ranges, camera, seed, scene, skip).items():
+            for index, pair in simulate_scene(ranges, camera, seed, scene, skip, kind).items():
                 _write(folder, numbers[index], pair)
                 made += 1
                 bar.advance(1)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,26 @@ class RenderedScene:
     colour: NDArray[np.uint8]
 
 
+class Scene(Protocol):
+    """What `SceneRenderer` needs of a scene.
+
+    Attributes:
+        model: MjModel.
+        data: MjData, kinematics computed.
+        camera_name: the MuJoCo camera that is moved about.
+        surface_tables: per geom: gloss, infrared reflectance, share of it that follows the visible luminance.
+    """
+
+    model: Any
+    data: Any
+    camera_name: str
+    surface_tables: tuple[Vector, Vector, Vector]
+
+    def random_pose(self, rng: np.random.Generator) -> tuple[Vector, Vector]:
+        """Camera position [3] and rotation [3,3] (optical frame → world)."""
+        ...
+
+
 class RandomScene:
     """A room with a table, clutter and a camera that can be moved.
 
@@ -49,6 +69,8 @@ class RandomScene:
         rng: source of everything random in the scene.
         camera: the imagers' intrinsics (square pixels, principal point in the middle).
     """
+
+    camera_name = "imager"
 
     def __init__(self, rng: np.random.Generator, camera: CameraModel) -> None:
         """See the class."""
@@ -90,7 +112,7 @@ class RandomScene:
         self._world.add_camera(name="imager", pos=[0, 0, 0], fovy=spec.visual.global_.fovy)
         self.model = spec.compile()
         self.data = mujoco.MjData(self.model)
-        self._tables = self._material_tables()
+        self.surface_tables = self._material_tables()
 
     # ---- content
 
@@ -256,15 +278,16 @@ class RandomScene:
         )
         lowest = 0.4 if style == 2 else self.table_height + 0.1
         position[2] = float(np.clip(position[2], lowest, 2.8))
-        return position, _look_at(position, target, float(rng.normal(0, 0.12)))
+        return position, look_at(position, target, float(rng.normal(0, 0.12)))
 
-    def is_plausible(self, depth: NDArray[np.float32]) -> bool:
-        """Whether a view is worth keeping: not inside or against a wall, something within the camera's range."""
-        return bool(np.median(depth) > 0.35 and np.percentile(depth, 5) > 0.2 and np.median(depth) < 3.5)
+
+def is_plausible(depth: NDArray[np.float32]) -> bool:
+    """Whether a view is worth keeping: not inside or against a wall, something within the camera's range."""
+    return bool(np.median(depth) > 0.35 and np.percentile(depth, 5) > 0.2 and np.median(depth) < 3.5)
 
 
 class SceneRenderer:
-    """Renders `RandomScene`s off-screen; needs a GL library (``MUJOCO_GL=egl`` or ``osmesa``).
+    """Renders scenes off-screen; needs a GL library (``MUJOCO_GL=egl`` or ``osmesa``).
 
     Args:
         camera: the imagers' intrinsics.
@@ -279,7 +302,7 @@ class SceneRenderer:
         self._projector = projector_offset_m
 
     @contextmanager
-    def open(self, scene: RandomScene) -> Iterator[_OpenScene]:
+    def open(self, scene: Scene) -> Iterator[_OpenScene]:
         """Hold GL resources for a scene while several frames are rendered."""
         import mujoco
 
@@ -291,7 +314,7 @@ class SceneRenderer:
 
 
 class _OpenScene:
-    def __init__(self, renderer: Any, scene: RandomScene, baseline_m: float, projector_offset_m: float) -> None:
+    def __init__(self, renderer: Any, scene: Scene, baseline_m: float, projector_offset_m: float) -> None:
         self._renderer, self._scene = renderer, scene
         self._baseline, self._projector = baseline_m, projector_offset_m
 
@@ -318,11 +341,12 @@ class _OpenScene:
 
         model, data = self._scene.model, self._scene.data
         graphics = rotation @ np.diag([1.0, -1.0, -1.0])  # MuJoCo's cameras look along -z with y up
-        mujoco.mju_mat2Quat(model.cam_quat[0], graphics.ravel())
-        model.cam_pos[0] = position
+        camera = model.camera(self._scene.camera_name).id
+        mujoco.mju_mat2Quat(model.cam_quat[camera], graphics.ravel())
+        model.cam_pos[camera] = position
         mujoco.mj_kinematics(model, data)
         mujoco.mj_camlight(model, data)
-        self._renderer.update_scene(data, camera="imager")
+        self._renderer.update_scene(data, camera=self._scene.camera_name)
 
     def _light(self, *, flat: bool) -> None:
         """Flat light makes the picture equal to the albedo."""
@@ -341,7 +365,7 @@ class _OpenScene:
         renderer.enable_segmentation_rendering()
         geom = renderer.render()[..., 0]
         renderer.disable_segmentation_rendering()
-        gloss, infrared, follow = (table[np.maximum(geom, 0)] for table in self._scene._tables)
+        gloss, infrared, follow = (table[np.maximum(geom, 0)] for table in self._scene.surface_tables)
         luminance = rgb @ np.array([0.45, 0.4, 0.15], np.float32)  # silicon sees red better than blue
         albedo = follow * luminance + (1 - follow) * infrared * (0.6 + 0.4 * luminance)
         known = geom >= 0
@@ -369,7 +393,8 @@ def _multiply(a: Any, b: Any) -> list[float]:
     return [float(x) for x in product.as_quat(scalar_first=True)]
 
 
-def _look_at(position: Vector, target: Vector, roll: float) -> Vector:
+def look_at(position: Vector, target: Vector, roll: float) -> Vector:
+    """Rotation [3,3] of an optical frame (x right, y down, z forward) at `position` that looks at `target`."""
     forward = (target - position) / np.linalg.norm(target - position)
     up = np.array([0.0, 0.0, 1.0]) if abs(forward[2]) < 0.98 else np.array([1.0, 0.0, 0.0])
     right = np.cross(forward, up)
