@@ -80,10 +80,11 @@ def make(typestr: str, **fields: Any) -> Any:
             expected=", ".join(definitions),
             got=", ".join(sorted(unknown)),
         )
+    if typestr == "geometry_msgs/msg/Quaternion":
+        fields.setdefault("w", 1.0)  # its .msg file says so: an unset rotation is none
     values = {
         name: _value(f"{typestr}.{name}", description, fields.get(name))
         for name, description in definitions.items()
-        if name != "structure_needs_at_least_one_member" or not store.types[typestr].__dict__.get(name)
     }
     return store.types[typestr](**values)
 
