@@ -1,0 +1,313 @@
+"""Stereo noise without learning, in the manner of Handa and Landau: all of it in disparity, in real time.
+
+What happens to a frame, in the order in which a stereo camera does it to itself:
+
+1. near a depth edge the foreground grows by the matching window and its outline becomes ragged; between foreground and
+   background a few pixels fly (they get a disparity in between);
+2. the disparity gets a smooth error that sticks to the scene from frame to frame;
+3. the disparity is quantised to the camera's sub-pixel step;
+4. pixels drop out: near edges, at grazing incidence, in the occlusion shadow beside a near object, too near.
+
+Noise is drawn at a quarter (its coarse part at a sixteenth) of the resolution and enlarged: real errors have no finer
+structure. Where pixels drop out is judged at half the resolution.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from scipy.special import ndtri
+
+from realdiff_enhancer.models.base import DepthFrames, EnhancedFrames
+from realdiff_enhancer.models.noise import CorrelatedNoise
+from realdiff_enhancer.models.parameters import Parameters, load_parameters
+
+if TYPE_CHECKING:
+    from realdiff_core.camera import CameraModel
+    from realdiff_core.config import CameraProfile
+
+__all__ = ["DisparityModel", "DisparityParameters"]
+
+_FINE, _COARSE = 4, 16  # reductions of the resolution at which noise is drawn
+_SQUARE = np.ones((3, 3), np.uint8)
+_PROBABILITY = (np.arange(256) / 255).astype(np.float32)
+_DISTANCE_STEPS = 4  # entries of the hole table per pixel of distance to an edge
+
+
+class DisparityParameters(Parameters):
+    """Parameters of the model `disparity`; `config/models/disparity.yaml` explains the values."""
+
+    sigma_px: float = Field(ge=0, le=5)
+    sigma_relative: float = Field(ge=0, le=0.1)
+    fine_scale_px: float = Field(ge=2, le=64)
+    coarse_scale_px: float = Field(ge=2, le=64)
+    fine_share: float = Field(ge=0, le=1)
+    anisotropy: float = Field(ge=0.25, le=4)
+    temporal_coefficient: float = Field(ge=0, lt=1)
+    history: int = Field(ge=0, le=120)
+    edge_jump_px: float = Field(gt=0)
+    edge_jump_relative: float = Field(ge=0, le=1)
+    fattening_px: int = Field(ge=0, le=8)
+    warp_px: float = Field(ge=0, le=8)
+    hole_scale_px: float = Field(ge=2, le=64)
+    hole_edge_distance_px: list[float] = Field(min_length=1)
+    hole_edge_rate: list[float] = Field(min_length=1)
+    hole_incidence_cos: list[float] = Field(min_length=1)
+    hole_incidence_rate: list[float] = Field(min_length=1)
+    shadow_side: Literal["left", "right"]
+    shadow_rate: float = Field(ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _tables(self) -> DisparityParameters:
+        for x, rate in (
+            (self.hole_edge_distance_px, self.hole_edge_rate),
+            (self.hole_incidence_cos, self.hole_incidence_rate),
+        ):
+            if len(x) != len(rate):
+                raise ValueError(f"a hole table needs one rate per entry, got {len(x)} entries and {len(rate)} rates")
+            if any(b <= a for a, b in pairwise(x)):
+                raise ValueError(f"the entries of a hole table must increase, got {x}")
+            if any(not 0 <= r <= 1 for r in rate):
+                raise ValueError(f"hole rates must be in [0, 1], got {rate}")
+        return self
+
+
+class _SmoothNoise:
+    """Smooth standard normal fields, drawn and blurred at reduced resolution.
+
+    Args:
+        noise: Source of the white fields.
+        scale_px: Gaussian width of the blur in pixels of the full resolution.
+        anisotropy: How much wider than high the blur is.
+        reduction: Of the resolution.
+    """
+
+    def __init__(self, noise: CorrelatedNoise, scale_px: float, anisotropy: float, reduction: int) -> None:
+        """Prepares the filters."""
+        import cv2
+
+        self._noise = noise
+        self._reduction = reduction
+        self._kernels = []
+        for factor in (anisotropy**0.5, anisotropy**-0.5):
+            sigma = scale_px / reduction * factor
+            kernel = cv2.getGaussianKernel(2 * int(np.ceil(3 * sigma)) + 1, sigma, cv2.CV_32F).ravel()
+            self._kernels.append(kernel / np.sqrt((kernel**2).sum()))
+        self._margin = max(len(kernel) // 2 for kernel in self._kernels)
+
+    def __call__(self, seeds: tuple[int, ...], height: int, width: int) -> NDArray[np.float32]:
+        """Field of one frame, float32 [⌈H/reduction⌉, ⌈W/reduction⌉], unit variance."""
+        import cv2
+
+        m = self._margin
+        shape = (-(-height // self._reduction) + 2 * m, -(-width // self._reduction) + 2 * m)
+        blurred = cv2.sepFilter2D(self._noise.field(seeds, shape), cv2.CV_32F, self._kernels[0], self._kernels[1])
+        return np.asarray(blurred[m:-m, m:-m])
+
+
+def _enlarge(field: NDArray[np.float32], factor: int, height: int, width: int) -> NDArray[np.float32]:
+    """Enlarges a field linearly and cuts it to float32 [height, width]."""
+    import cv2
+
+    return np.asarray(cv2.resize(field, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)[:height, :width])
+
+
+class DisparityModel:
+    """Correlated sub-pixel noise, quantisation, edges and holes; 640×480 at camera rate on one core.
+
+    Pixels nearer than the profile's near limit become holes; invalid pixels stay invalid; pixels beyond its far limit
+    are left alone. `discrepancy` is the probability of a hole.
+
+    Args:
+        parameters: The noise.
+        profile: Camera: range and disparity step.
+    """
+
+    name = "disparity"
+    weights_sha256: str | None = None
+    uses_colour = False
+
+    def __init__(self, parameters: DisparityParameters, profile: CameraProfile) -> None:
+        """Prepares tables and filters."""
+        p = self.parameters = parameters
+        self.profile = profile
+        self.history = p.history
+
+        def correlated(stream: str) -> CorrelatedNoise:
+            return CorrelatedNoise.ar1(p.temporal_coefficient, p.history, stream=stream)
+
+        self._fine = _SmoothNoise(correlated("fine error"), p.fine_scale_px, p.anisotropy, _FINE)
+        self._coarse = _SmoothNoise(correlated("coarse error"), p.coarse_scale_px, p.anisotropy, _COARSE)
+        self._shift = correlated("edge shift")
+        # Holes persist with P ≈ 0.95 in real cameras: a threshold on noise that changes slowly.
+        self._holes = _SmoothNoise(CorrelatedNoise.smooth(p.history, stream="holes"), p.hole_scale_px, 1.0, _FINE)
+        codes = np.arange(256)
+        self._edge_rate = self._table(np.interp(codes / _DISTANCE_STEPS, p.hole_edge_distance_px, p.hole_edge_rate))
+        self._incidence_rate = self._table(np.interp(codes / 255, p.hole_incidence_cos, p.hole_incidence_rate))
+        self._threshold = np.clip(ndtri(codes / 255), -10, 10).astype(np.float32)
+
+    @staticmethod
+    def _table(rate: NDArray[np.float64]) -> NDArray[np.uint8]:
+        return np.rint(rate * 255).astype(np.uint8)
+
+    @classmethod
+    def from_config(cls, profile: CameraProfile, path: Path | None = None) -> DisparityModel:
+        """Reads the parameters from `path` or `config/models/disparity.yaml`."""
+        return cls(load_parameters(DisparityParameters, cls.name, profile, path), profile)
+
+    def enhance(self, frames: DepthFrames) -> EnhancedFrames:
+        """Returns the noisy frames and, as discrepancy, the probability of a hole in each pixel."""
+        every = (*frames.previous_seeds, *frames.seeds)
+        first = len(frames.previous_seeds)
+        depth = np.empty_like(frames.depth)
+        discrepancy = np.empty_like(frames.depth)
+        for i, clean in enumerate(frames.depth):
+            depth[i], discrepancy[i] = self._frame(clean, frames.camera, every[: first + i + 1])
+        return EnhancedFrames(depth=depth, discrepancy=discrepancy)
+
+    def _frame(
+        self, clean: NDArray[np.float32], camera: CameraModel, seeds: tuple[int, ...]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Noisy depth and hole probability of one frame, float32 [H,W] each."""
+        import cv2
+
+        factor = np.float32(camera.disparity_factor)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            disparity = factor / clean
+            # Invalid pixels count as infinitely far: an object against nothing still has an outline.
+            disparity[~(disparity > 0)] = 0
+        disparity[np.isinf(disparity)] = 0
+        nearest, farthest = factor / np.float32(self.profile.near_m), factor / np.float32(self.profile.far_m)
+        untouched = disparity < farthest
+        too_near = disparity > nearest
+
+        near = cv2.dilate(disparity, _SQUARE)
+        edges = self._edges(disparity, near)
+        rate = self._hole_rate(disparity, edges, camera)
+
+        disparity = self._displace(disparity, near, edges, seeds)
+        scale = disparity * np.float32(self.parameters.sigma_relative)
+        scale += np.float32(self.parameters.sigma_px)
+        scale *= self._error(seeds, *clean.shape)
+        disparity += scale
+        step = np.float32(self.profile.disparity_step_px)
+        disparity *= 1 / step
+        np.rint(disparity, out=disparity)
+        disparity *= step
+
+        hole = self._hole_noise(seeds, *clean.shape) < cv2.LUT(rate, self._threshold)
+        hole |= too_near
+        # Out of the search range: nearer than the near limit, or an outline mixed with next to nothing behind it.
+        hole |= disparity > nearest
+        hole |= disparity < farthest / 2
+        disparity[hole] = np.nan
+        noisy = factor / disparity
+        np.copyto(noisy, clean, where=untouched)
+        return noisy, cv2.LUT(rate, _PROBABILITY)
+
+    def _error(self, seeds: tuple[int, ...], height: int, width: int) -> NDArray[np.float32]:
+        """Smooth error of unit variance, float32 [H,W]."""
+        fine = self._fine(seeds, height, width) * np.float32(self.parameters.fine_share**0.5)
+        coarse = self._coarse(seeds, height, width) * np.float32((1 - self.parameters.fine_share) ** 0.5)
+        fine += _enlarge(coarse, _COARSE // _FINE, *fine.shape)
+        return _enlarge(fine, _FINE, height, width)
+
+    def _hole_noise(self, seeds: tuple[int, ...], height: int, width: int) -> NDArray[np.float32]:
+        """Noise of unit variance that decides on holes, float32 [H,W]."""
+        return _enlarge(self._holes(seeds, height, width), _FINE, height, width)
+
+    def _edges(self, disparity: NDArray[np.float32], near: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Depth edges, uint8 [H,W], 1 on an edge; `near` is the largest disparity around each pixel."""
+        import cv2
+
+        jump = cv2.subtract(near, cv2.erode(disparity, _SQUARE))
+        limit = np.maximum(near * np.float32(self.parameters.edge_jump_relative), self.parameters.edge_jump_px)
+        return (jump > limit).view(np.uint8)
+
+    def _displace(
+        self,
+        disparity: NDArray[np.float32],
+        near: NDArray[np.float32],
+        edges: NDArray[np.uint8],
+        seeds: tuple[int, ...],
+    ) -> NDArray[np.float32]:
+        """Fattens the foreground and makes outlines ragged; interpolation leaves flying pixels between."""
+        import cv2
+
+        height, width = disparity.shape
+        if self.parameters.fattening_px:
+            repeats = self.parameters.fattening_px - 1
+            fat = cv2.dilate(near, _SQUARE, iterations=repeats) if repeats else near
+            # Only at edges: on a slanted surface the largest disparity around would be a bias.
+            disparity = cv2.copyTo(fat, cv2.dilate(edges, _SQUARE, iterations=repeats + 1), disparity.copy())
+        shift = self._shift.field(seeds, (2, -(-height // _FINE), -(-width // _FINE)))
+        shift *= np.float32(self.parameters.warp_px)
+        shift_x, shift_y = (_enlarge(s, _FINE, height, width) for s in shift)
+        shift_x += np.arange(width, dtype=np.float32)
+        shift_y += np.arange(height, dtype=np.float32)[:, None]
+        return np.asarray(cv2.remap(disparity, shift_x, shift_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+    def _hole_rate(
+        self, disparity: NDArray[np.float32], edges: NDArray[np.uint8], camera: CameraModel
+    ) -> NDArray[np.uint8]:
+        """Probability of a hole, uint8 [H,W], 255 = 1."""
+        import cv2
+
+        half = cv2.resize(disparity, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_NEAREST)
+        rows, columns = half.shape
+        # An edge of a single pixel must survive the halving.
+        edges = cv2.resize(cv2.dilate(edges, _SQUARE), (columns, rows), interpolation=cv2.INTER_NEAREST)
+        if edges.any():
+            distance = cv2.distanceTransform(1 - edges, cv2.DIST_L2, 3)
+            codes = cv2.convertScaleAbs(distance, alpha=2 * _DISTANCE_STEPS)
+        else:
+            codes = np.full(half.shape, 255, np.uint8)
+        rate = cv2.LUT(codes, self._edge_rate)
+        incidence = cv2.LUT(self._incidence_codes(half, camera), self._incidence_rate)
+        # At an edge the gradient is not a surface's: there the distance table speaks alone.
+        incidence[codes < 4 * _DISTANCE_STEPS] = 0
+        rate = cv2.max(rate, incidence)
+        shadow = self._shadow(half)
+        rate[shadow] = np.maximum(rate[shadow], np.uint8(round(255 * self.parameters.shadow_rate)))
+        return np.asarray(cv2.resize(rate, disparity.shape[::-1], interpolation=cv2.INTER_LINEAR))
+
+    def _shadow(self, half: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Pixels that the second imager can't see, bool, at half the resolution (the disparity in full pixels).
+
+        In the second imager the pixel of column x lies at x − d (second imager at the right). It is hidden there if a
+        nearer pixel of the same row covers the same column: one further right in this image that lands left of it.
+        """
+        mirrored = self.parameters.shadow_side == "right"
+        disparity = half[:, ::-1] if mirrored else half
+        landing = 2 * np.arange(half.shape[1], dtype=np.float32) - disparity
+        leftmost = np.minimum.accumulate(landing[:, ::-1], axis=1)[:, ::-1]
+        hidden = leftmost < landing - np.float32(self.parameters.edge_jump_px)
+        return hidden[:, ::-1] if mirrored else hidden
+
+    def _incidence_codes(self, half: NDArray[np.float32], camera: CameraModel) -> NDArray[np.uint8]:
+        """Cosine of the incidence angle, uint8, 255 = 1 (head on), at half the resolution.
+
+        A plane is linear in disparity, so the gradient of the disparity gives its normal without back-projection.
+        """
+        import cv2
+
+        rows, columns = half.shape
+        fx, fy = np.float32(camera.fx / 2), np.float32(camera.fy / 2)
+        ray_x = (np.arange(columns, dtype=np.float32) - np.float32(camera.cx / 2)) / fx
+        ray_y = ((np.arange(rows, dtype=np.float32) - np.float32(camera.cy / 2)) / fy)[:, None]
+        # 5×5 Sobel (divided by its sum of weights): steadier than a difference of two pixels.
+        normal_x = cv2.Sobel(half, cv2.CV_32F, 1, 0, ksize=5, scale=1 / 128) * fx
+        normal_y = cv2.Sobel(half, cv2.CV_32F, 0, 1, ksize=5, scale=1 / 128) * fy
+        normal_z = half - normal_x * ray_x - normal_y * ray_y
+        length = normal_x * normal_x
+        length += normal_y * normal_y
+        length += normal_z * normal_z
+        ray_length = 1 + ray_x * ray_x + ray_y * ray_y
+        length *= ray_length
+        np.sqrt(length, out=length)
+        return np.asarray(cv2.convertScaleAbs(cv2.divide(half, length), alpha=255))

@@ -1,0 +1,57 @@
+"""Parameter files of the analytic models.
+
+`config/models/NAME.yaml` has the values for an ordinary D435; the camera profile's `noise.NAME` replaces some of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from realdiff_core.config import CameraProfile, find_config, load_yaml
+from realdiff_core.errors import ConfigError
+
+__all__ = ["Parameters", "load_parameters"]
+
+
+class Parameters(BaseModel):
+    """Base of an analytic model's parameters: fixed once read, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+ParametersT = TypeVar("ParametersT", bound=Parameters)
+
+
+def load_parameters(
+    model: type[ParametersT], name: str, profile: CameraProfile, path: Path | None = None
+) -> ParametersT:
+    """Reads the parameters of the model `name` for a camera profile.
+
+    Args:
+        model: Class of the parameters.
+        name: Name of the model; the file is `config/models/NAME.yaml`.
+        profile: Camera profile; its `noise` says what differs from the file.
+        path: Another file to read instead.
+
+    Raises:
+        ConfigError: The file is absent, is not valid YAML or has a wrong value; or the profile has one.
+    """
+    source = path if path is not None else find_config(f"models/{name}.yaml")
+    parameters = load_yaml(source, model)
+    changes = profile.noise.get(name)
+    if not changes:
+        return parameters
+    try:
+        return model.model_validate({**parameters.model_dump(), **changes})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(["noise", name, *map(str, first["loc"])])
+        raise ConfigError(
+            f"wrong parameter of the model {name!r}",
+            where=f"camera profile {profile.name!r}, key {key}",
+            expected=first["msg"],
+            got=repr(first.get("input")),
+            next_step=f"correct {key!r} in the camera profile",
+        ) from error
