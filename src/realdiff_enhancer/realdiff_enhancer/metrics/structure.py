@@ -81,7 +81,8 @@ def power_spectrum(residual: NDArray[np.floating], mask: NDArray[np.bool_]) -> d
 
     The bands' variances add up to the tile variance (up to the corners of the frequency square beyond Nyquist, which
     go to the shortest band). ``spectrum_px2`` is isotropic; ``spectrum_row_share`` is the share of a band's power with
-    its wave vector within 45° of the horizontal: 0.5 is isotropic, less means blobs stretched along the rows.
+    its wave vector within 45° of the horizontal: 0.5 is isotropic, less means blobs stretched along the rows
+    (the longest band tells little: the window blurs directions there).
 
     Args:
         residual: [H, W], disparity pixels.

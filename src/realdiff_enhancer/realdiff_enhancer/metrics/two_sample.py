@@ -171,6 +171,7 @@ def network_test(
     counts: NDArray[np.integer],
     seed: int = 0,
     steps: int = NETWORK_STEPS,
+    batch: int = BATCH,
 ) -> TwoSampleResult:
     """Run the strong test: train the network on each fold's training frames and score its test frames.
 
@@ -185,6 +186,7 @@ def network_test(
         counts: int [B, F], resamples of the frames for the intervals.
         seed: seeds initial weights and crop places.
         steps: optimisation steps per fold.
+        batch: places a step.
 
     Returns:
         Held-out scores over all folds, on crops of a fixed grid.
@@ -192,7 +194,7 @@ def network_test(
     signals = {True: bank.signal(real), False: bank.signal(generated)}
     logits, truth, frame = [], [], []
     for number, fold in enumerate(folds):
-        network = _train(bank, signals[True], signals[False], fold.train, seed + 1000 * number, steps)
+        network = _train(bank, signals[True], signals[False], fold.train, seed + 1000 * number, steps, batch)
         places = [(i, corner) for i in fold.test for corner in bank.corners[i]]
         frames = np.array([i for i, _ in places], dtype=np.int64)
         corners = np.array([corner for _, corner in places], dtype=np.int64).reshape(-1, 2)
@@ -203,7 +205,9 @@ def network_test(
     return score(np.concatenate(logits), np.concatenate(truth), np.concatenate(frame), counts)
 
 
-def _train(bank: CropBank, real: Any, generated: Any, frames: Sequence[int], seed: int, steps: int) -> torch.nn.Module:
+def _train(
+    bank: CropBank, real: Any, generated: Any, frames: Sequence[int], seed: int, steps: int, batch: int
+) -> torch.nn.Module:
     import torch
 
     rng = np.random.default_rng(seed)
@@ -212,10 +216,10 @@ def _train(bank: CropBank, real: Any, generated: Any, frames: Sequence[int], see
         network = build_network().to(bank.device)
         optimiser = torch.optim.AdamW(network.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-        target = torch.cat([torch.ones(BATCH, device=bank.device), torch.zeros(BATCH, device=bank.device)])
+        target = torch.cat([torch.ones(batch, device=bank.device), torch.zeros(batch, device=bank.device)])
         network.train()
         for step in range(steps):
-            places = bank.random_places(frames, BATCH, rng)
+            places = bank.random_places(frames, batch, rng)
             crops = torch.cat([bank.gather(signal, *places) for signal in (real, generated)])
             if step % 2:
                 crops = crops.flip(2)
