@@ -83,8 +83,7 @@ def make(typestr: str, **fields: Any) -> Any:
     if typestr == "geometry_msgs/msg/Quaternion":
         fields.setdefault("w", 1.0)  # its .msg file says so: an unset rotation is none
     values = {
-        name: _value(f"{typestr}.{name}", description, fields.get(name))
-        for name, description in definitions.items()
+        name: _value(f"{typestr}.{name}", description, fields.get(name)) for name, description in definitions.items()
     }
     return store.types[typestr](**values)
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from realdiff_core import topics
 from realdiff_core.bag import BagReader, BagWriter, RawMessage
 from realdiff_core.camera import CameraModel
 from realdiff_core.depth import depth_to_metres
 from realdiff_core.image import numpy_to_image_fields
 from realdiff_core.messages import CAMERA_INFO, IMAGE, make, make_header
 from realdiff_core.provenance import BagProvenance, DepthKind
+
+from realdiff_core import topics
 
 SOURCE = Path(__file__).resolve().parents[1]
 STORAGES = ("mcap", "sqlite3")

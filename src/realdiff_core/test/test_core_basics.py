@@ -7,12 +7,12 @@ import sys
 import numpy as np
 import pytest
 from core_bags import subprocess_environment
-
-from realdiff_core import cli, config, topics
 from realdiff_core.errors import BagError, ConfigError, ProvenanceError, RealdiffError
 from realdiff_core.messages import deserialize, from_ns, make, serialize, to_ns, typestore
 from realdiff_core.provenance import BagProvenance, DepthKind, EnhancementRecord, check_can_enhance
 from realdiff_core.seeds import frame_seed, rng
+
+from realdiff_core import cli, config, topics
 
 
 def test_frame_seeds_are_fixed_for_ever():

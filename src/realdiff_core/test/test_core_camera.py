@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from realdiff_core.camera import CameraModel, align_depth_to_colour
 from realdiff_core.errors import CameraError
 from realdiff_core.messages import CAMERA_INFO, deserialize, make, make_header, serialize

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-
 from realdiff_core.depth import depth_to_metres, encode_like, is_depth_encoding, metres_to_depth
 from realdiff_core.errors import DepthError
 
@@ -109,6 +108,4 @@ def test_arrays_that_do_not_fit_are_refused():
     with pytest.raises(DepthError, match=r"expected:\s+uint16"):
         depth_to_metres(np.zeros((2, 2), np.float32), "16UC1")
     with pytest.raises(DepthError, match="differ in size"):
-        encode_like(
-            np.zeros((2, 2), np.uint16), "16UC1", np.zeros((2, 2), np.float32), np.zeros((2, 3), np.float32)
-        )
+        encode_like(np.zeros((2, 2), np.uint16), "16UC1", np.zeros((2, 2), np.float32), np.zeros((2, 3), np.float32))

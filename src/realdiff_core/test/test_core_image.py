@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from realdiff_core.errors import ImageError
 from realdiff_core.image import ENCODINGS, image_to_numpy, numpy_to_image_fields
 from realdiff_core.messages import IMAGE, deserialize, make, serialize
