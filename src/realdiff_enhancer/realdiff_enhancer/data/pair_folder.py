@@ -1,0 +1,223 @@
+"""Folders of clean/noisy pairs: writing them one by one, reading them, packing several into one file for training.
+
+Layout: ``clean/NNNNNN.png`` (16 bit, 0.1 mm, 0 = unknown), ``noisy/NNNNNN.png`` (16 bit, 1 mm, 0 = hole), ``K.txt`` (3x3),
+``pairs.csv`` (one line a pair: frame, window, figures), ``meta.yaml`` (source, licence, camera, baseline_m).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from realdiff_core.errors import OutputError, RealdiffError
+
+from realdiff_enhancer.data.pair_maker import PairCandidate
+from realdiff_enhancer.data.pairs import CLEAN_UNIT_M, NOISY_UNIT_M, PairPack
+
+_COLUMNS = ("frame", "window", "z", "bias_mm", "sigma_mm", "lowfreq_mm", "over3cm", "coverage")
+_REJECTED = (*_COLUMNS, "reasons")
+
+
+class PairMeta(BaseModel):
+    """Where the pairs of a folder come from (meta.yaml)."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    source: str = Field(description="name of the sequence")
+    licence: str = Field("", description="licence of its images; empty if not stated")
+    camera: str = Field(description="camera profile")
+    baseline_m: float = Field(gt=0, description="stereo baseline")
+    use: str = Field("", description="what the pairs may be used for, for example: evaluation only")
+
+
+class PairFolderWriter:
+    """Writes a pair folder; use :class:`realdiff_core.output.StagedFolder` around it for all-or-nothing.
+
+    Args:
+        folder: new folder.
+        K: [3,3], px.
+        meta: origin of the pairs.
+    """
+
+    def __init__(self, folder: Path, K: npt.NDArray[np.floating], meta: PairMeta) -> None:
+        """Make the folder and write what does not depend on the pairs."""
+        import yaml
+
+        self.folder = folder
+        (folder / "clean").mkdir(parents=True)
+        (folder / "noisy").mkdir()
+        np.savetxt(folder / "K.txt", K)
+        (folder / "meta.yaml").write_text(yaml.safe_dump(meta.model_dump(), sort_keys=False), encoding="utf-8")
+        self._append("pairs.csv", _COLUMNS)
+        self._append("rejected.csv", _REJECTED)
+
+    def write(self, pair: PairCandidate) -> None:
+        """Write an accepted pair, or note why a rejected one was left out."""
+        s = pair.statistics
+        figures = (s.z, s.bias_mm, s.sigma_mm, s.lowfreq_mm, s.over3cm, s.coverage)
+        row = (pair.number, pair.window, *(f"{value:.4f}" for value in figures))
+        if pair.failures:
+            self._append("rejected.csv", (*row, "; ".join(pair.failures)))
+            return
+        name = f"{pair.number:06d}.png"
+        write_png16(self.folder / "clean" / name, pair.clean_m, CLEAN_UNIT_M)
+        write_png16(self.folder / "noisy" / name, pair.noisy_m, NOISY_UNIT_M)
+        self._append("pairs.csv", row)
+
+    def _append(self, name: str, row: Sequence[object]) -> None:
+        with (self.folder / name).open("a", newline="", encoding="utf-8") as stream:
+            csv.writer(stream, lineterminator="\n").writerow(row)
+
+
+def write_png16(path: Path, depth_m: npt.NDArray[np.floating], unit_m: float) -> None:
+    """Write depth as a 16-bit PNG in steps of ``unit_m``; NaN and what 16 bits can't hold become 0."""
+    import cv2
+
+    steps = np.rint(np.nan_to_num(depth_m.astype(np.float64)) / unit_m)
+    steps[(steps < 0) | (steps > 65535)] = 0
+    if not cv2.imwrite(str(path), steps.astype(np.uint16)):
+        raise OutputError("the image can't be written", where=path, next_step="check free space and permissions")
+
+
+def _read_png16(path: Path) -> npt.NDArray[np.uint16]:
+    import cv2
+
+    image: Any = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if image is None or image.dtype != np.uint16 or image.ndim != 2:
+        raise RealdiffError(
+            "the image of a pair can't be read",
+            where=path,
+            expected="a 16-bit grey PNG",
+            got="no image" if image is None else f"{image.dtype}, {image.ndim} dimensions",
+            next_step="make the pairs again",
+        )
+    return np.asarray(image, np.uint16)
+
+
+def _windows(folder: Path) -> dict[int, int]:
+    path = folder / "pairs.csv"
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as stream:
+        return {int(row["frame"]): int(row["window"]) for row in csv.DictReader(stream)}
+
+
+def read_meta(folder: Path, default: PairMeta | None = None) -> PairMeta:
+    """Read a pair folder's meta.yaml.
+
+    Args:
+        folder: the pair folder.
+        default: taken where there is no such file.
+
+    Raises:
+        RealdiffError: the file is missing and no default is given, or it is not understood.
+    """
+    import yaml
+
+    path = folder / "meta.yaml"
+    if not path.exists():
+        if default is not None:
+            return default
+        raise RealdiffError(
+            "the pair folder does not say which camera it is of",
+            where=path,
+            expected="meta.yaml with source, camera and baseline_m",
+            next_step="give --camera (a profile, for its baseline)",
+        )
+    try:
+        return PairMeta.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, ValidationError) as error:
+        raise RealdiffError("meta.yaml is not understood", where=path, got=str(error)) from error
+
+
+def load_folder(folder: Path, *, meta: PairMeta, validation_windows: int = 1) -> PairPack:
+    """Read a pair folder.
+
+    Args:
+        folder: see the module.
+        meta: its origin.
+        validation_windows: the last windows that are kept out of training.
+
+    Raises:
+        RealdiffError: no pairs, or a damaged image.
+    """
+    names = sorted(path.stem for path in (folder / "noisy").glob("*.png") if (folder / "clean" / path.name).exists())
+    if not names or not (folder / "K.txt").exists():
+        raise RealdiffError(
+            "the folder holds no pairs",
+            where=folder,
+            expected="clean/NNNNNN.png, noisy/NNNNNN.png and K.txt",
+            next_step="make pairs with make_pairs",
+        )
+    frames = np.array([int(name) for name in names], np.int64)
+    known = _windows(folder)
+    windows = np.array([known.get(int(frame), 0) for frame in frames], np.int64)
+    distinct = np.unique(windows)
+    kept_out = distinct[len(distinct) - min(validation_windows, len(distinct) - 1) :]
+    return PairPack(
+        clean_01mm=np.stack([_read_png16(folder / "clean" / f"{name}.png") for name in names]),
+        noisy_mm=np.stack([_read_png16(folder / "noisy" / f"{name}.png") for name in names]),
+        K=np.loadtxt(folder / "K.txt", dtype=np.float64),
+        baseline_m=meta.baseline_m,
+        source=meta.source,
+        frames=frames,
+        windows=windows,
+        validation=np.isin(windows, kept_out),
+        licence=meta.licence,
+    )
+
+
+def join_packs(packs: Sequence[PairPack]) -> PairPack:
+    """Join packs of one camera into one.
+
+    Raises:
+        RealdiffError: image size, intrinsics or baseline differ.
+    """
+    first = packs[0]
+    for pack in packs[1:]:
+        same = pack.clean_01mm.shape[1:] == first.clean_01mm.shape[1:]
+        if not (same and np.allclose(pack.K, first.K, atol=1e-3) and np.isclose(pack.baseline_m, first.baseline_m)):
+            raise RealdiffError(
+                "pairs of different cameras do not go into one pack",
+                where=pack.source,
+                expected=f"size, K and baseline of {first.source}",
+                next_step="pack each camera's folders into a file of their own",
+            )
+    return PairPack(
+        clean_01mm=np.concatenate([p.clean_01mm for p in packs]),
+        noisy_mm=np.concatenate([p.noisy_mm for p in packs]),
+        K=first.K,
+        baseline_m=first.baseline_m,
+        source="+".join(p.source for p in packs),
+        frames=np.concatenate([p.frames for p in packs]),
+        windows=np.concatenate([p.windows for p in packs]),
+        validation=np.concatenate([p.validation for p in packs]),
+        licence="; ".join(dict.fromkeys(p.licence for p in packs if p.licence)),
+    )
+
+
+def pack_pairs(
+    folders: Sequence[Path], output: Path, *, default: PairMeta | None = None, validation_windows: int = 1
+) -> tuple[PairPack, int]:
+    """Pack pair folders of one camera into one file.
+
+    Args:
+        folders: pair folders.
+        output: .npz file to write.
+        default: origin of folders without meta.yaml; its source is replaced by the folder's name.
+        validation_windows: the last windows of each folder that are kept out of training.
+
+    Returns:
+        The pack and the bytes written.
+    """
+    packs = []
+    for folder in folders:
+        fallback = default.model_copy(update={"source": folder.name}) if default else None
+        packs.append(load_folder(folder, meta=read_meta(folder, fallback), validation_windows=validation_windows))
+    pack = join_packs(packs)
+    return pack, pack.save(output)
