@@ -10,7 +10,7 @@ setup(
         ("share/ament_index/resource_index/packages", ["resource/" + package_name]),
         ("share/" + package_name, ["package.xml"]),
     ],
-    package_data={package_name: ["py.typed"]},
+    package_data={package_name: ["py.typed", "weights/*/*"]},
     install_requires=["setuptools"],
     zip_safe=False,
     maintainer="RealD2iff developers",
@@ -18,6 +18,8 @@ setup(
     description="Learns how a real depth camera corrupts depth (two-stage diffusion, coarse to fine) and enhances clean depth: models, trainer, metrics, bag enhancer, node.",
     license="Apache-2.0",
     entry_points={"console_scripts": [
+            "depth_enhancer = realdiff_enhancer.node:main",
             "evaluate = realdiff_enhancer.commands.evaluate:main",
+            "train = realdiff_enhancer.commands.train:main",
         ]},
 )
