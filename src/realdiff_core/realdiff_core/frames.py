@@ -253,7 +253,8 @@ def read_intrinsics(path: Path) -> Intrinsics:
             fx, fy, cx, cy = (float(metadata[name]) for name in ("Fx", "Fy", "PPx", "PPy"))
             return Intrinsics(fx, fy, cx, cy, int(metadata["Resolution x"]), int(metadata["Resolution y"]))
         if path.suffix == ".txt":
-            return _from_matrix(np.loadtxt(path, dtype=np.float64))
+            rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            return _from_matrix(np.array(rows, np.float64))
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
             return _from_mapping(json.loads(text))
