@@ -20,6 +20,8 @@ setup(
     entry_points={"console_scripts": [
             "depth_enhancer = realdiff_enhancer.node:main",
             "evaluate = realdiff_enhancer.commands.evaluate:main",
+            "pack_pairs = realdiff_enhancer.commands.pack_pairs:main",
+            "make_pairs = realdiff_enhancer.commands.make_pairs:main",
             "train = realdiff_enhancer.commands.train:main",
         ]},
 )

@@ -31,7 +31,9 @@ class PairConfig(BaseModel):
 
     window: int = Field(14, ge=4, description="frames fused together; long windows drift, short ones leave gaps")
     step: int = Field(7, ge=1, description="frames from one window to the next")
-    apart_m: float = Field(0.004, ge=0, description="views nearer to the measured one than this and apart_deg are left out too")
+    apart_m: float = Field(
+        0.004, ge=0, description="views nearer to the measured one than this and apart_deg are left out too"
+    )
     apart_deg: float = Field(0.4, ge=0, description="see apart_m: such views share the measured frame's static error")
     clean_far_m: float = Field(2.6, gt=0, description="clean depth beyond this is unknown")
     refine_iterations: int = Field(2, ge=0, description="alignments of the measured frame with the fused surface")
@@ -114,7 +116,6 @@ def make_pairs(
             got=count,
             next_step="give a longer sequence",
         )
-    frames = [prepare(d, sequence.K, sequence.baseline_m, config.registration) for d in sequence.depths_m]
     starts = window_starts(count, config.window, config.step)
     middle = [start + (min(config.window, count - start) - 1) / 2 for start in starts]
     owner = [int(np.argmin([abs(m - index) for m in middle])) for index in range(count)]
@@ -123,10 +124,11 @@ def make_pairs(
         measured = [index for index in chosen if owner[index] == number]
         if not measured:
             continue
-        poses = _window_poses([frames[i] for i in chosen], sequence, chosen, config)
+        frames = [prepare(sequence.depths_m[i], sequence.K, sequence.baseline_m, config.registration) for i in chosen]
+        poses = _window_poses(frames, sequence, chosen, config)
         volume = WindowVolume([sequence.depths_m[i] for i in chosen], sequence.K, poses, config.fusion)
         for index in measured:
-            yield _candidate(sequence, frames, volume, poses, chosen, index, config)
+            yield _candidate(sequence, frames[index - start], volume, poses, chosen, index, config)
             advance(1)
 
 
@@ -155,14 +157,14 @@ def views_to_leave_out(poses: Sequence[FloatArray], measured: int, apart_m: floa
 
 def _candidate(
     sequence: DepthSequence,
-    frames: Sequence[InverseDepthFrame],
+    frame: InverseDepthFrame,
     volume: WindowVolume,
     poses: Sequence[FloatArray],
     chosen: range,
     index: int,
     config: PairConfig,
 ) -> PairCandidate:
-    noisy, factor = sequence.depths_m[index], frames[index].factor
+    noisy, factor = sequence.depths_m[index], frame.factor
     local = index - chosen.start
     range_m = (config.fusion.near_m, config.clean_far_m)
     clean = np.full(noisy.shape, np.nan, np.float32)
@@ -172,7 +174,7 @@ def _candidate(
         clean = volume.cast(scene, pose)
         for _ in range(config.refine_iterations):
             model = prepare(clean, sequence.K, sequence.baseline_m, config.registration)
-            pose = pose @ align(frames[index], model, np.eye(4), config.registration, levels=[1, 2]).T
+            pose = pose @ align(frame, model, np.eye(4), config.registration, levels=[1, 2]).T
             clean = volume.cast(scene, pose)
         clean[clean > config.clean_far_m] = np.nan
         clean = drop_wrong_places(clean, noisy, factor, config.gate)

@@ -24,7 +24,9 @@ class GateConfig(BaseModel):
     low_frequency_px: float = Field(0.16, gt=0, description="largest robust σ of the residual's 41 px mean")
     outlier_px: float = Field(1.0, gt=0, description="residual, away from edges, that makes a pixel an outlier")
     outlier_share: float = Field(0.05, ge=0, le=1, description="largest share of outliers")
-    coverage: float = Field(0.75, ge=0, le=1, description="smallest share of measured pixels in range with a clean depth")
+    coverage: float = Field(
+        0.75, ge=0, le=1, description="smallest share of measured pixels in range with a clean depth"
+    )
     edge_margin_px: int = Field(6, ge=0, description="pixels this near to a clean depth edge do not count for the gate")
     edge_px: float = Field(0.5, gt=0, description="step between neighbours of the clean depth that makes an edge")
     local_bias_px: float = Field(0.45, gt=0, description="places whose mean residual is larger become unknown")
@@ -98,7 +100,9 @@ def _sigma(values: FloatArray) -> float:
     return float(1.4826 * np.median(np.abs(values - np.median(values)))) if values.size else float("nan")
 
 
-def measure(clean_m: FloatArray, noisy_m: FloatArray, factor: float, range_m: tuple[float, float], gate: GateConfig) -> PairStatistics:
+def measure(
+    clean_m: FloatArray, noisy_m: FloatArray, factor: float, range_m: tuple[float, float], gate: GateConfig
+) -> PairStatistics:
     """Measure a pair.
 
     Args:
@@ -112,7 +116,9 @@ def measure(clean_m: FloatArray, noisy_m: FloatArray, factor: float, range_m: tu
 
     both = np.isfinite(clean_m) & np.isfinite(noisy_m)
     margin = 2 * gate.edge_margin_px + 1
-    near_edge = cv2.dilate(edges(clean_m, factor, gate.edge_px).astype(np.uint8), np.ones((margin, margin), np.uint8)) > 0
+    near_edge = (
+        cv2.dilate(edges(clean_m, factor, gate.edge_px).astype(np.uint8), np.ones((margin, margin), np.uint8)) > 0
+    )
     away = both & ~near_edge
     in_range = np.isfinite(noisy_m) & (noisy_m >= range_m[0]) & (noisy_m <= range_m[1])
     coverage = float((in_range & np.isfinite(clean_m)).sum() / max(int(in_range.sum()), 1))
@@ -139,7 +145,9 @@ def measure(clean_m: FloatArray, noisy_m: FloatArray, factor: float, range_m: tu
     )
 
 
-def drop_wrong_places(clean_m: FloatArray, noisy_m: FloatArray, factor: float, gate: GateConfig) -> npt.NDArray[np.float32]:
+def drop_wrong_places(
+    clean_m: FloatArray, noisy_m: FloatArray, factor: float, gate: GateConfig
+) -> npt.NDArray[np.float32]:
     """Make places unknown where the clean depth is wrong over an area wider than the sensor's own errors.
 
     A thing that moved, or slipped in the registration, shows as a residual of one sign over tens of pixels; the sensor's

@@ -37,7 +37,9 @@ class RegistrationConfig(BaseModel):
     search_steps: int = Field(5, ge=1, description="number of rotations tried (1: only the prediction)")
     links: int = Field(6, ge=1, description="joint refinement: a frame is linked with this many earlier frames")
     joint_iterations: int = Field(12, ge=0, description="Gauss-Newton steps of the joint refinement of a window")
-    min_overlap: float = Field(0.25, ge=0, le=1, description="share of points that must match, else the pair is not linked")
+    min_overlap: float = Field(
+        0.25, ge=0, le=1, description="share of points that must match, else the pair is not linked"
+    )
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ class InverseDepthFrame:
 
     def points(self, stride: int) -> npt.NDArray[np.float64]:
         """Points of every ``stride``-th pixel that has a depth: float64 [N,3], m, camera frame."""
-        rows, cols = np.mgrid[stride // 2 : self.disparity.shape[0] : stride, stride // 2 : self.disparity.shape[1] : stride]
+        rows, cols = np.mgrid[
+            stride // 2 : self.disparity.shape[0] : stride, stride // 2 : self.disparity.shape[1] : stride
+        ]
         d = self.disparity[rows, cols].astype(np.float64).ravel()
         keep = np.isfinite(d)
         z = self.factor / d[keep]
@@ -153,7 +157,9 @@ def _linearise(points: FloatArray, target: InverseDepthFrame, T: FloatArray, gat
     col, row = u.astype(np.int64), v.astype(np.int64)
     fu, fv = u - col, v - row
     D = target.disparity
-    d = (D[row, col] * (1 - fu) + D[row, col + 1] * fu) * (1 - fv) + (D[row + 1, col] * (1 - fu) + D[row + 1, col + 1] * fu) * fv
+    d = (D[row, col] * (1 - fu) + D[row, col + 1] * fu) * (1 - fv) + (
+        D[row + 1, col] * (1 - fu) + D[row + 1, col + 1] * fu
+    ) * fv
     near_row, near_col = np.rint(v).astype(np.int64), np.rint(u).astype(np.int64)
     gu, gv = target.gradient[0, near_row, near_col], target.gradient[1, near_row, near_col]
     r = d - factor * iz
@@ -162,14 +168,18 @@ def _linearise(points: FloatArray, target: InverseDepthFrame, T: FloatArray, gat
     seen = int(known.sum())
     # Truncated cost: pixels that see something else count fully, so that a wrong pose with few matches can't win.
     cost = float(np.minimum((r[known] / gate_px) ** 2, 1.0).mean()) if seen else 1.0
-    q, iz, gu, gv, r = q[matched], iz[matched], gu[matched].astype(np.float64), gv[matched].astype(np.float64), r[matched]
+    q, iz, gu, gv, r = (
+        q[matched],
+        iz[matched],
+        gu[matched].astype(np.float64),
+        gv[matched].astype(np.float64),
+        r[matched],
+    )
     a = gu * K[0, 0] * iz
     b = gv * K[1, 1] * iz
     c = -(a * q[:, 0] + b * q[:, 1]) * iz + factor * iz**2
     # d(residual)/d(point) = (a, b, c); d(point)/d(twist) = [I, -[q]x].
-    J = np.stack(
-        [a, b, c, c * q[:, 1] - b * q[:, 2], a * q[:, 2] - c * q[:, 0], b * q[:, 0] - a * q[:, 1]], axis=1
-    )
+    J = np.stack([a, b, c, c * q[:, 1] - b * q[:, 2], a * q[:, 2] - c * q[:, 0], b * q[:, 0] - a * q[:, 1]], axis=1)
     weights = (1 - (r / gate_px) ** 2) ** 2  # Tukey
     return _Linearised(J, r, weights, seen, cost)
 
@@ -236,7 +246,11 @@ def track(frames: Sequence[InverseDepthFrame], config: RegistrationConfig) -> li
     poses = [np.eye(4)]
     velocity = np.eye(4)
     for previous, frame in zip(frames[:-1], frames[1:], strict=True):
-        angles = np.radians(np.linspace(-config.search_deg, config.search_deg, config.search_steps)) if config.search_steps > 1 else [0.0]
+        angles = (
+            np.radians(np.linspace(-config.search_deg, config.search_deg, config.search_steps))
+            if config.search_steps > 1
+            else [0.0]
+        )
         guesses = [velocity, np.eye(4)] + [se3_exp([0, 0, 0, 0, a, 0]) @ velocity for a in angles if abs(a) > 1e-9]
         coarse = [align(frame, previous, guess, config, levels=[0]) for guess in guesses]
         coarse.sort(key=lambda c: c.cost + (1 - c.overlap))

@@ -1,0 +1,155 @@
+"""Depth sequences for the making of pairs, from a folder of frames or a bag."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from realdiff_core.errors import ImageError, ProvenanceError, RealdiffError
+
+from realdiff_enhancer.data.pair_maker import DepthSequence
+
+_INVALID_Z16 = 65535
+
+
+@dataclass(frozen=True)
+class SequenceOptions:
+    """What is read of a source.
+
+    Attributes:
+        baseline_m: stereo baseline of the camera.
+        topic: depth topic of a bag; its only one by default.
+        depth_glob: depth images of a folder; the usual names by default.
+        intrinsics: file with the intrinsics of a folder; the usual names by default.
+        focal: fx, fy, cx, cy in px, instead of a file.
+        scale: metres per unit; 0.001 for integers, 1 for floats by default.
+        first: leave out frames of a folder with a smaller number.
+        last: leave out frames of a folder with a larger number.
+        every: use every N-th frame.
+        limit: read at most so many frames.
+    """
+
+    baseline_m: float
+    topic: str | None = None
+    depth_glob: str | None = None
+    intrinsics: Path | None = None
+    focal: tuple[float, float, float, float] | None = None
+    scale: float | None = None
+    first: int | None = None
+    last: int | None = None
+    every: int = 1
+    limit: int | None = None
+
+
+def read_sequence(source: Path, options: SequenceOptions) -> DepthSequence:
+    """Read the depth frames of a folder or a bag; all stay in memory (1.2 MB each at 640×480).
+
+    Raises:
+        RealdiffError: nothing found, frames of several sizes, intrinsics missing, or a bag that does not hold a
+            camera's own depth.
+    """
+    if not source.exists():
+        raise RealdiffError("the source does not exist", where=source, next_step="check the path")
+    is_bag = source.suffix in (".mcap", ".db3") or (source / "metadata.yaml").exists()
+    return _read_bag(source, options) if is_bag else _read_folder(source, options)
+
+
+def _read_folder(folder: Path, options: SequenceOptions) -> DepthSequence:
+    from realdiff_core.errors import CameraError
+    from realdiff_core.frames import Intrinsics, find_frames, find_intrinsics, read_depth, read_intrinsics, read_pose
+
+    files = find_frames(folder, options.depth_glob)
+    low = options.first if options.first is not None else min(files.depth)
+    high = options.last if options.last is not None else max(files.depth)
+    numbers = [n for n in files.depth if low <= n <= high][:: options.every][: options.limit]
+    if not numbers:
+        raise RealdiffError(
+            "no depth image has a number in the range",
+            where=folder,
+            expected=f"numbers {low} to {high}",
+            got=f"{min(files.depth)} to {max(files.depth)}",
+        )
+    depths = [_metres(read_depth(files.depth[n]), options.scale) for n in numbers]
+    _check_sizes(depths, [files.depth[n] for n in numbers])
+    if options.focal:
+        where, intrinsics = "--fx --fy --cx --cy", Intrinsics(*options.focal)
+    else:
+        path = options.intrinsics or find_intrinsics(folder, files.depth[numbers[0]])
+        if path is None:
+            raise CameraError(
+                "camera intrinsics are missing",
+                where=folder,
+                expected="camera_intrinsic.json, K.txt, … beside the images",
+                next_step="give them: --intrinsics FILE, or --fx --fy --cx --cy",
+            )
+        where, intrinsics = str(path), read_intrinsics(path)
+    height, width = depths[0].shape
+    camera = intrinsics.camera(width, height, "", options.baseline_m, where)
+    poses = [read_pose(files.poses[n]) for n in numbers] if all(n in files.poses for n in numbers) else None
+    return DepthSequence(depths, numbers, np.asarray(camera.K, np.float64), options.baseline_m, poses)
+
+
+def _read_bag(path: Path, options: SequenceOptions) -> DepthSequence:
+    from realdiff_core.bag import BagReader
+    from realdiff_core.depth import depth_to_metres
+    from realdiff_core.episode import decode_image, depth_topics, read_camera, require_depth_topic
+    from realdiff_core.provenance import DepthKind
+
+    with BagReader(path) as reader:
+        topic = options.topic
+        if topic is None:
+            found = depth_topics(reader)
+            if len(found) != 1:
+                raise RealdiffError(
+                    "the bag has not exactly one depth topic",
+                    where=path,
+                    expected="one, or its name",
+                    got=", ".join(found) or "none",
+                    next_step="name it: --topic NAME",
+                )
+            topic = found[0]
+        encoding = require_depth_topic(reader, topic)
+        provenance = reader.provenance()
+        kind = provenance.depth.get(topic) if provenance else None
+        if kind is not None and kind != DepthKind.SENSOR:
+            raise ProvenanceError(
+                "pairs are made of what a real camera measured",
+                where=f"{path}, topic {topic}",
+                expected=DepthKind.SENSOR.value,
+                got=kind.value,
+                next_step="give a raw bag of the camera",
+            )
+        camera = read_camera(reader, topic, options.baseline_m)
+        depths: list[npt.NDArray[np.float32]] = []
+        numbers: list[int] = []
+        for number, raw in enumerate(reader.messages([topic])):
+            if number % options.every:
+                continue
+            if options.limit is not None and len(depths) == options.limit:
+                break
+            depths.append(depth_to_metres(decode_image(reader, raw)[1], encoding))
+            numbers.append(number)
+    if not depths:
+        raise RealdiffError("the depth topic holds no images", where=f"{path}, topic {topic}")
+    _check_sizes(depths, [f"{path}, {topic}, image {n}" for n in numbers])
+    return DepthSequence(depths, numbers, np.asarray(camera.K, np.float64), options.baseline_m)
+
+
+def _metres(raw: npt.NDArray[np.generic], scale: float | None) -> npt.NDArray[np.float32]:
+    values = raw.astype(np.float64)
+    if raw.dtype == np.uint16:
+        values[raw == _INVALID_Z16] = 0
+    metres = values * (scale if scale is not None else 0.001 if raw.dtype == np.uint16 else 1.0)
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isfinite(metres) & (metres > 0), metres, np.nan).astype(np.float32)
+
+
+def _check_sizes(depths: Sequence[npt.NDArray[np.float32]], places: Sequence[object]) -> None:
+    for depth, place in zip(depths, places, strict=True):
+        if depth.shape != depths[0].shape:
+            raise ImageError(
+                "depth images of one sequence differ in size", where=place, expected=depths[0].shape, got=depth.shape
+            )
