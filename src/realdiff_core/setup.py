@@ -21,6 +21,7 @@ setup(
         "console_scripts": [
             "import_frames = realdiff_core.import_frames:cli",
             "bag_info = realdiff_core.bag_info:cli",
+            "bench = realdiff_core.bench:cli",
             "validate = realdiff_core.validate:cli",
         ]
     },

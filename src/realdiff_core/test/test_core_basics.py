@@ -12,7 +12,7 @@ from realdiff_core.messages import deserialize, from_ns, make, serialize, to_ns,
 from realdiff_core.provenance import BagProvenance, DepthKind, EnhancementRecord, check_can_enhance
 from realdiff_core.seeds import frame_seed, rng
 
-from realdiff_core import cli, config, topics
+from realdiff_core import bench, cli, config, topics
 
 
 def test_frame_seeds_are_fixed_for_ever():
@@ -217,7 +217,7 @@ def test_progress_is_silent_without_a_terminal(capsys):
     assert captured.out == captured.err == ""
 
 
-@pytest.mark.parametrize("verb", ["import_frames", "bag_info", "validate"])
+@pytest.mark.parametrize("verb", ["import_frames", "bag_info", "bench", "validate"])
 def test_help_shows_examples_at_once_without_heavy_imports(verb):
     code = (
         f"import sys; sys.argv = ['{verb}', '--help']\n"
@@ -231,3 +231,12 @@ def test_help_shows_examples_at_once_without_heavy_imports(verb):
     )
     assert result.returncode == 0, result.stderr
     assert "examples:\n  ros2 run realdiff_core" in result.stdout
+
+
+def test_bench_gives_a_figure_for_every_kind_of_bag():
+    results = bench.bench(frames=3)
+    assert all(set(item) == {"name", "value", "unit", "baseline", "ratio", "command"} for item in results)
+    assert len({item["name"] for item in results}) == len(results) == 9
+    rates = [item for item in results if item["unit"] == "frames/s"]
+    assert all(item["value"] > 0 for item in rates)
+    assert sum(item["baseline"] == 150 for item in rates) == 4
