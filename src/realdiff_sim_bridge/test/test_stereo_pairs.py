@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from realdiff_core.camera import CameraModel
 from realdiff_core.errors import OutputError
 from realdiff_sim_bridge.stereo.materials import lathe, random_vessel
 from realdiff_sim_bridge.stereo.pairs import CAMERAS, pack_pairs, round_to_disparity, simulate_pairs
@@ -98,8 +99,18 @@ def test_rounding_stays_under_its_step(values: list[int]) -> None:
     assert (error <= 0.0101).all()
 
 
-def test_left_and_right_views_agree_with_the_baseline() -> None:
+def _assert_rectified(camera: CameraModel, left: np.ndarray, right: np.ndarray) -> None:
     """Left depth, moved by the baseline and projected, meets the right depth (independent of the sensor model)."""
+    assert left.shape == (480, 640)
+    u = np.broadcast_to(np.arange(640)[None, :], left.shape) - camera.fx * BASELINE / left
+    seen = cv2.remap(right, u.astype(np.float32), np.mgrid[0:480, 0:640][0].astype(np.float32), cv2.INTER_LINEAR)
+    calm = (u > 2) & (edge_distance(left) > 10)
+    assert calm.mean() > 0.2
+    assert np.median(np.abs(seen - left)[calm]) < 0.0005
+    assert np.percentile(np.abs(seen - left)[calm], 90) < 0.003
+
+
+def test_left_and_right_views_agree_with_the_baseline() -> None:
     _require_gl()
     from realdiff_sim_bridge.stereo.scenes import RandomScene, SceneRenderer
 
@@ -109,14 +120,7 @@ def test_left_and_right_views_agree_with_the_baseline() -> None:
     with SceneRenderer(camera, BASELINE, OFFSET).open(scene) as view:
         position, rotation = scene.random_pose(rng)
         rendered = view.render(position, rotation)
-    left, right = rendered.left.depth, rendered.right.depth
-    assert left.shape == (480, 640)
-    u = np.broadcast_to(np.arange(640)[None, :], left.shape) - camera.fx * BASELINE / left
-    seen = cv2.remap(right, u.astype(np.float32), np.mgrid[0:480, 0:640][0].astype(np.float32), cv2.INTER_LINEAR)
-    calm = (u > 2) & (edge_distance(left) > 10)
-    assert calm.mean() > 0.2
-    assert np.median(np.abs(seen - left)[calm]) < 0.0005
-    assert np.percentile(np.abs(seen - left)[calm], 90) < 0.003
+    _assert_rectified(camera, rendered.left.depth, rendered.right.depth)
     assert rendered.left.albedo.min() >= 0 and rendered.left.albedo.max() <= 1
     assert rendered.left.albedo.std() > 0.02
 
@@ -147,3 +151,23 @@ def test_statistics_recover_a_known_residual() -> None:
     assert abs(summary["correlation"]["x4"]) < 0.03
     assert summary["holes"]["0-2"] > 0.9
     assert summary["holes"][">40"] == 0
+
+
+def test_the_robots_cell_as_a_scene() -> None:
+    _require_gl()
+    from realdiff_sim_bridge.stereo.robot_scene import RobotScene
+    from realdiff_sim_bridge.stereo.scenes import SceneRenderer
+
+    camera = CAMERAS["640x480"]
+    rng = np.random.default_rng(0)
+    scene = RobotScene(rng, camera)
+    gloss, infrared, follow = scene.surface_tables
+    assert len(gloss) == len(infrared) == len(follow) == scene.model.ngeom
+    robot = [g for g in range(scene.model.ngeom) if scene.model.body(scene.model.geom_bodyid[g]).name.startswith("fr3")]
+    assert len(set(gloss[robot])) == 1  # one lacquer over the whole arm
+    with SceneRenderer(camera, BASELINE, OFFSET).open(scene) as view:
+        rendered = view.render(*scene.random_pose(rng))
+    depth = rendered.left.depth
+    assert np.isfinite(depth).mean() > 0.9
+    assert 0.3 < np.nanmedian(depth) < 4.0
+    _assert_rectified(camera, depth, rendered.right.depth)

@@ -50,7 +50,7 @@ def _measure_wall(z: float, slope: float, unit: int, seed: int = 1) -> StereoFra
 def test_flat_wall_noise_follows_the_square_law(z: float) -> None:
     """σ = z² · s / (f · B) with s = 0.08 px, within ±40 %; mean over the units' calibration errors near the truth."""
     sigmas, offsets = [], []
-    for unit in range(3):
+    for unit in range(2):
         frame = _measure_wall(z, 0.15, unit)
         clean = _tilted_wall(z, 0.15, 0.0).depth
         error = (frame.depth - clean)[40:-40, 100:-40]
