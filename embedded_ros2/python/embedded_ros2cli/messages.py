@@ -153,7 +153,14 @@ def _convert(current: Any, slot: Any, value: Any, stamps: list[Callable[[Any], N
 
 def _scalar(typename: str) -> Callable[[Any], Any]:
     """Return the type of an array's items; texts have no basic type."""
-    special = {"": str, "boolean": bool, "octet": _octet, "float": float, "double": float, "long double": float}
+    special: dict[str, Callable[[Any], Any]] = {
+        "": str,
+        "boolean": bool,
+        "octet": _octet,
+        "float": float,
+        "double": float,
+        "long double": float,
+    }
     return special.get(typename, int)
 
 

@@ -28,8 +28,7 @@ class _ScreenHandler(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stdout
         encoding = self.stream.encoding or "utf-8"
-        record.msg = record.getMessage().encode(encoding, "replace").decode(encoding)
-        record.args = None
+        record.msg = str(record.msg).encode(encoding, "replace").decode(encoding)
         super().emit(record)
 
 
@@ -80,7 +79,7 @@ class LaunchConfig:
             temporary.symlink_to(self.log_dir, target_is_directory=True)
             temporary.replace(link)
         except OSError as error:
-            logging.getLogger("launch").warning("Cannot create a symlink to latest log directory: %s", error)
+            logging.getLogger("launch").warning(f"Cannot create a symlink to latest log directory: {error}")
 
     def handler(self, target: str, line_format: str) -> logging.Handler:
         """Return the handler for a target ('screen' or the name of a log file) and a format."""
@@ -112,8 +111,8 @@ def get_logger(name: str | None = None) -> logging.Logger:
 
 def log_launch_config(*, logger: logging.Logger) -> None:
     """Say where the log files are."""
-    logger.info("All log files can be found below %s", launch_config.log_dir)
-    logger.info("Default logging verbosity is set to %s", logging.getLevelName(launch_config.level))
+    logger.info(f"All log files can be found below {launch_config.log_dir}")
+    logger.info(f"Default logging verbosity is set to {logging.getLevelName(launch_config.level)}")
 
 
 _PRESETS: dict[str, dict[str, set[str]]] = {

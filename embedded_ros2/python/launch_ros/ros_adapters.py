@@ -46,7 +46,7 @@ class ROSAdapter:
         self.__executor.wake()
         self.__thread.join()
         self.__executor.shutdown()
-        self.ros_node.destroy_node()  # type: ignore[no-untyped-call]
+        self.ros_node.destroy_node()
         self.__rclpy.shutdown(context=self.ros_context)
 
 

@@ -138,7 +138,7 @@ class Child:
 
     def __write(self, line: bytes, source: str) -> None:
         text = line.decode(errors="replace").rstrip("\r")
-        self.__loggers[source].info("%s", self.__action.output_format.format(line=text, this=self.__action))
+        self.__loggers[source].info(self.__action.output_format.format(line=text, this=self.__action))
 
     async def wait(self) -> int:
         """Wait for its end and for the last of its output; return the exit code."""
