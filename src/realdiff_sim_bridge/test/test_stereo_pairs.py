@@ -80,6 +80,7 @@ def test_pack(folder: Path, tmp_path: Path) -> None:
         assert pack["grey"].shape == (3, 240, 320)
         assert pack["grey"].dtype == np.uint8
         assert list(pack["frames"]) == [0, 1, 2]
+        assert list(pack["windows"]) == [0, 0, 0]  # one scene
         assert float(pack["baseline_m"]) == BASELINE
     pack_pairs(folder, tmp_path / "part.npz", part=1, parts=2)
     with np.load(tmp_path / "part.npz") as pack:

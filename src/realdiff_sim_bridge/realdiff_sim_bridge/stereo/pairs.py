@@ -206,7 +206,8 @@ def pack_pairs(folder: Path, output: Path, *, clean_step_px: float = 0.02, part:
     """Pack a pair folder, or every `parts`-th frame of it, into one compressed file.
 
     Keys: ``clean_01mm`` uint16 [N,H,W] (0.1 mm, 0 unknown), ``noisy_mm`` uint16 [N,H,W] (0 hole), ``grey`` uint8
-    [N,H/2,W/2] (luminance of the colour image), ``K`` float64 [3,3], ``baseline_m``, ``source``, ``frames`` int64 [N].
+    [N,H/2,W/2] (luminance of the colour image), ``K`` float64 [3,3], ``baseline_m``, ``source``, ``frames`` int64 [N],
+    ``windows`` int64 [N] (first frame of the scene).
 
     Args:
         folder: written by `simulate_pairs`.
@@ -246,6 +247,7 @@ def pack_pairs(folder: Path, output: Path, *, clean_step_px: float = 0.02, part:
         baseline_m=np.float64(meta["baseline_m"]),
         source=np.str_(f"simulated stereo, {meta['settings']['purpose']} settings, seed {meta['seed']}"),
         frames=np.array([int(number) for number in numbers], np.int64),
+        windows=np.array([int(number) // FRAMES_PER_SCENE * FRAMES_PER_SCENE for number in numbers], np.int64),
     )
     partial.replace(output)
     return output.stat().st_size
