@@ -6,7 +6,6 @@ from functools import lru_cache
 
 import pytest
 from realdiff_core.errors import RealdiffError
-
 from realdiff_sim_bridge.rendering import select_gl
 from realdiff_sim_bridge.tasks import Success, Task, Upright, load_task
 
@@ -27,6 +26,4 @@ def can_to_plate() -> Task:
 def quick_task(*, hold_s: float = 0.2, horizon_s: float = 20.0) -> Task:
     """The same scene, but done as soon as the can has stood upright for `hold_s`: episodes of a fraction of a second."""
     test = Upright(test="upright", object="can", max_tilt=10.0)
-    return can_to_plate().model_copy(
-        update={"success": Success(hold_s=hold_s, tests=(test,)), "horizon_s": horizon_s}
-    )
+    return can_to_plate().model_copy(update={"success": Success(hold_s=hold_s, tests=(test,)), "horizon_s": horizon_s})

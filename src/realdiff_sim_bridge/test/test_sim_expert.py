@@ -7,14 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sim_fixtures import can_to_plate, needs_gl
-
 from realdiff_sim_bridge.adapters.base import SimState
 from realdiff_sim_bridge.cameras import camera_rig
 from realdiff_sim_bridge.episodes import play
 from realdiff_sim_bridge.experts import PickAndPlaceExpert
 from realdiff_sim_bridge.geometry import Pose
 from realdiff_sim_bridge.success import SuccessMonitor
+from sim_fixtures import can_to_plate, needs_gl
 
 
 @pytest.fixture(scope="module")

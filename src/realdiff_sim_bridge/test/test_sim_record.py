@@ -12,19 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from realdiff_core import topics
 from realdiff_core.bag import BagReader
 from realdiff_core.depth import depth_to_metres
 from realdiff_core.errors import OutputError, RealdiffError
 from realdiff_core.image import image_to_numpy
 from realdiff_core.messages import to_ns
 from realdiff_core.provenance import DepthKind
-from sim_fixtures import can_to_plate, needs_gl, quick_task
-
 from realdiff_sim_bridge.commands import record as command
 from realdiff_sim_bridge.contract import RECORDED
 from realdiff_sim_bridge.recorder import Recorder, Settings, record_episodes
 from realdiff_sim_bridge.tasks import Released, Success
+from sim_fixtures import can_to_plate, needs_gl, quick_task
+
+from realdiff_core import topics
 
 SMALL = Settings(rate_hz=10.0, width=64, height=48, quality="fast")
 pytestmark = needs_gl

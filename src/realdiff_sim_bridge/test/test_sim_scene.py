@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from realdiff_core import topics
 from realdiff_core.errors import RealdiffError
-from sim_fixtures import can_to_plate, needs_gl
-
-from realdiff_sim_bridge import rendering
 from realdiff_sim_bridge.cameras import camera_rig, resized
 from realdiff_sim_bridge.geometry import Pose, look_at
 from realdiff_sim_bridge.scene import meshes
 from realdiff_sim_bridge.scene.robot import assets_directory
 from realdiff_sim_bridge.streams import robot_messages, static_transforms
+from sim_fixtures import can_to_plate, needs_gl
+
+from realdiff_core import topics
+from realdiff_sim_bridge import rendering
 
 LID_DEPTH = 0.0025
 

@@ -9,7 +9,6 @@ import pytest
 import yaml
 from realdiff_core.config import find_config
 from realdiff_core.errors import ConfigError
-
 from realdiff_sim_bridge.resets import draw_start
 from realdiff_sim_bridge.tasks import available_tasks, load_task
 
