@@ -13,7 +13,7 @@ from realdiff_enhancer.models.base import DepthFrames  # noqa: E402
 from realdiff_enhancer.two_stage import codec, fgs, targets  # noqa: E402
 from realdiff_enhancer.two_stage.config import CodecConfig, GuidanceConfig, NetworkConfig, TwoStageConfig  # noqa: E402
 from realdiff_enhancer.two_stage.networks import make_coarse, make_fine  # noqa: E402
-from realdiff_enhancer.two_stage.pipeline import TwoStageModel, apply_residual, save_model  # noqa: E402
+from realdiff_enhancer.two_stage.pipeline import TwoStageModel, apply_residual, native_size, save_model  # noqa: E402
 from realdiff_enhancer.two_stage.sampling import region_map  # noqa: E402
 from realdiff_enhancer.two_stage.schedule import make_scheduler  # noqa: E402
 from scipy.ndimage import gaussian_filter  # noqa: E402
@@ -22,7 +22,7 @@ TINY = TwoStageConfig(
     coarse=NetworkConfig(stride=8, channels=(16, 16, 16), norm_groups=8),
     fine=NetworkConfig(stride=4, channels=(16, 16, 16), norm_groups=8),
 )
-CAMERA = CameraModel(width=96, height=64, fx=90.0, fy=90.0, cx=48.0, cy=32.0, baseline_m=0.05)
+CAMERA = CameraModel(width=96, height=64, fx=384.0, fy=384.0, cx=48.0, cy=32.0, baseline_m=0.05)
 
 
 def tiny_model(steps: int = 2) -> TwoStageModel:
@@ -113,7 +113,7 @@ def test_targets_rebuild_the_real_depth() -> None:
     smooth = gaussian_filter(rng.standard_normal((64, 96)), 6.0)
     noisy = clean + (0.004 * smooth / smooth.std())[None].astype(np.float32)
     noisy[:, 10:20, 10:30] = np.nan
-    factor = torch.tensor([CAMERA.disparity_factor])
+    factor = torch.tensor([TINY.codec.disparity_factor])
     config = TINY.model_copy(update={"codec": CodecConfig(disparity_step_px=0.0)})
     pair = targets.pair_targets(torch.from_numpy(clean), torch.from_numpy(noisy), factor, config)
     coarse, _ = targets.coarse_target(pair, config)
@@ -140,6 +140,17 @@ def test_result_does_not_depend_on_the_batch() -> None:
     together = model.enhance(frames(3)).depth
     alone = tiny_model().enhance(frames(1, previous=(100, 101))).depth
     np.testing.assert_array_equal(together[2], alone[0])
+
+
+def test_noise_arises_on_the_native_grid() -> None:
+    # Twice the focal length of the sensor's own stream: the field is generated at half the size and is as smooth.
+    assert native_size(64, 96, 768.0, 384.0) == (32, 48)
+    assert native_size(64, 96, 385.0, 384.0) == (64, 96)
+    camera = CameraModel(width=96, height=64, fx=768.0, fy=768.0, cx=48.0, cy=32.0, baseline_m=0.05)
+    batch = frames(1)
+    result = tiny_model().enhance(DepthFrames(depth=batch.depth, colour=None, camera=camera, seeds=batch.seeds))
+    assert result.depth.shape == (1, 64, 96)
+    assert np.array_equal(result.depth[0, -4:], batch.depth[0, -4:])
 
 
 def test_seed_changes_the_noise() -> None:

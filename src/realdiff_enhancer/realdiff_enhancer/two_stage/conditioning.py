@@ -65,14 +65,11 @@ def condition(depth_m: Tensor, disparity_factor: Tensor, config: CodecConfig, st
     """
     full = features(depth_m, disparity_factor, config)
     if detailed:
-        cells = F.pixel_unshuffle(full, stride)
-    else:
-        low = -F.max_pool2d(-full[:, :2], stride)
-        cells = torch.cat([F.avg_pool2d(full, stride), low, F.max_pool2d(full[:, :2], stride)], dim=1)
-    scale = (torch.log(disparity_factor) - math.log(30.0)).view(-1, 1, 1, 1)
-    return torch.cat([cells, scale.expand(-1, 1, *cells.shape[-2:])], dim=1)
+        return F.pixel_unshuffle(full, stride)
+    low = -F.max_pool2d(-full[:, :2], stride)
+    return torch.cat([F.avg_pool2d(full, stride), low, F.max_pool2d(full[:, :2], stride)], dim=1)
 
 
 def condition_channels(stride: int, *, detailed: bool) -> int:
     """Number of channels that `condition` returns."""
-    return (3 * stride * stride if detailed else 3 + 2 + 2) + 1
+    return 3 * stride * stride if detailed else 3 + 2 + 2

@@ -20,6 +20,8 @@ class CodecConfig(_Strict):
         near_m: nearest depth that the sensor reports [m]; nearer pixels become holes.
         far_m: farthest depth that is modelled [m]; farther pixels are left alone.
         disparity_step_px: quantisation of the sensor's disparity [px].
+        native_fx_px: focal length of the sensor's own depth stream, on whose pixel grid the noise arises [px].
+        baseline_m: its baseline [m].
     """
 
     scale_px: float = Field(0.15, gt=0)
@@ -27,6 +29,13 @@ class CodecConfig(_Strict):
     near_m: float = Field(0.28, gt=0)
     far_m: float = Field(4.0, gt=0)
     disparity_step_px: float = Field(1.0 / 32.0, ge=0)
+    native_fx_px: float = Field(384.0, gt=0)
+    baseline_m: float = Field(0.05, gt=0)
+
+    @property
+    def disparity_factor(self) -> float:
+        """f·B of the sensor's own depth stream [px·m]."""
+        return self.native_fx_px * self.baseline_m
 
 
 class GuidanceConfig(_Strict):

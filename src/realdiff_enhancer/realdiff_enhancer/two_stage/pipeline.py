@@ -131,55 +131,81 @@ class TwoStageModel:
         """Corrupts clean depth as the camera would; see `DepthModel`."""
         count, height, width = frames.depth.shape
         channels = sum(fine_channels(self.config))
-        padded_h, padded_w = (side + (-side % SIDE_MULTIPLE) for side in (height, width))
+        size = native_size(height, width, frames.camera.fx, self.config.codec.native_fx_px)
+        padded_h, padded_w = (side + (-side % SIDE_MULTIPLE) for side in size)
         shapes = noise_shapes(padded_h, padded_w, self.config, channels)
         noise = [
             source.fields(frames.seeds, shape, frames.previous_seeds)
             for source, shape in zip(self._noise, shapes, strict=True)
         ]
-        factor = frames.camera.disparity_factor
         depth, coarse, discrepancy = [], [], []
         for start in range(0, count, self._micro_batch):
-            size = min(self._micro_batch, count - start)
+            used = min(self._micro_batch, count - start)
             # a short last batch is filled up with its first frame
-            index = [start + i if i < size else start for i in range(self._micro_batch)]
-            result = self._enhance_batch(frames.depth[index], factor, *(n[index] for n in noise))
+            index = [start + i if i < used else start for i in range(self._micro_batch)]
+            result = self._enhance_batch(frames.depth[index], size, *(n[index] for n in noise))
             for target, values in zip((depth, coarse, discrepancy), result, strict=True):
-                target.append(values[:size])
+                target.append(values[:used])
         return EnhancedFrames(np.concatenate(depth), np.concatenate(coarse), np.concatenate(discrepancy))
 
     @torch.inference_mode()
     def _enhance_batch(
-        self, depth: np.ndarray, factor: float, coarse_noise: np.ndarray, fine_noise: np.ndarray
+        self, depth: np.ndarray, size: tuple[int, int], coarse_noise: np.ndarray, fine_noise: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        height, width = depth.shape[-2:]
-        clean_full = torch.from_numpy(np.ascontiguousarray(depth)).to(self.device)
-        clean = pad_to_multiple(clean_full, float("nan"))
-        factors = torch.full((len(depth),), factor, device=self.device)
+        image = torch.from_numpy(np.ascontiguousarray(depth)).to(self.device)
+        native = image
+        if size != tuple(image.shape[-2:]):
+            native = F.interpolate(image.unsqueeze(1), size=size, mode="nearest-exact").squeeze(1)
+        clean = pad_to_multiple(native, float("nan"))
+        factors = torch.full((len(depth),), self.config.codec.disparity_factor, device=self.device)
         labels = torch.full((len(depth),), self.config.sources.index(self.config.source), device=self.device)
         noise = [torch.from_numpy(np.ascontiguousarray(n)).to(self.device) for n in (coarse_noise, fine_noise)]
         first = sample_coarse(self._coarse, self._scheduler, clean, factors, labels, noise[0], self.config, self.steps)
         second = sample_fine(
             self._fine, self._scheduler, clean, factors, labels, noise[1], first, self.config, self.steps
         )
-        coarse, noisy = apply_residual(clean, factors, first.code, second, self.config)
-        region = F.interpolate(first.discrepancy, size=clean.shape[-2:], mode="nearest").squeeze(1)
-        known = known_mask(clean, self.config.codec)
-        region = torch.where(known, region, torch.zeros_like(region))
-        return tuple(t[:, :height, :width].float().cpu().numpy() for t in (noisy, coarse, region))
+        coarse, noisy = apply_residual(image, factors, first.code, second, self.config, size)
+        region = F.interpolate(first.discrepancy, size=clean.shape[-2:], mode="nearest")[..., : size[0], : size[1]]
+        region = F.interpolate(region, size=image.shape[-2:], mode="nearest").squeeze(1)
+        region = torch.where(known_mask(image, self.config.codec), region, torch.zeros_like(region))
+        return noisy.cpu().numpy(), coarse.cpu().numpy(), region.float().cpu().numpy()
+
+
+def native_size(height: int, width: int, fx: float, native_fx: float) -> tuple[int, int]:
+    """Size of an image on the sensor's own pixel grid.
+
+    The sensor's errors arise on the pixels of its own depth stream: blobs of 10 to 20 of its pixels, σ as a share of its
+    disparity. An image that was aligned to the colour camera or rescaled has other pixels but the same errors.
+
+    Args:
+        height: image rows.
+        width: image columns.
+        fx: the image's focal length [px].
+        native_fx: focal length of the sensor's own depth stream [px].
+    """
+    scale = min(native_fx / fx, 4.0)
+    if abs(scale - 1.0) < 0.02:
+        return height, width
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def apply_residual(
-    clean: Tensor, factors: Tensor, coarse_code: Tensor, fine_sample: Tensor, config: TwoStageConfig
+    clean: Tensor,
+    factors: Tensor,
+    coarse_code: Tensor,
+    fine_sample: Tensor,
+    config: TwoStageConfig,
+    size: tuple[int, int] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Adds sampled residuals and holes to clean depth, quantised as the sensor quantises.
 
     Args:
-        clean: padded clean depth [N,H,W] m, NaN unknown.
-        factors: f·B [px·m], [N].
-        coarse_code: n̂_L on the coarse grid.
-        fine_sample: residual cells and hole bits on the fine grid.
+        clean: clean depth [N,H,W] m, NaN unknown.
+        factors: f·B of the sensor's own stream [px·m], [N].
+        coarse_code: n̂_L on the coarse grid of the padded native image.
+        fine_sample: residual cells and hole bits on its fine grid.
         config: model settings.
+        size: rows and columns of the native image without padding; None if they are the clean depth's own.
 
     Returns:
         Coarse and final depth [N,H,W] m. Pixels that are unknown or beyond the range are the input's own; pixels nearer
@@ -190,8 +216,13 @@ def apply_residual(
     cells, _ = fine_channels(config)
     low = upsample(coarse_code, config.coarse.stride)
     rest = F.pixel_shuffle(fine_sample[:, :cells], config.fine.stride // FINE_RESIDUAL_FACTOR)
-    hole = F.pixel_shuffle(fine_sample[:, cells:], config.fine.stride).squeeze(1) > 0
-    total = (low + upsample(rest, FINE_RESIDUAL_FACTOR)).squeeze(1)
+    hole_bit = F.pixel_shuffle(fine_sample[:, cells:], config.fine.stride)
+    fields = torch.cat([low, low + upsample(rest, FINE_RESIDUAL_FACTOR), hole_bit], dim=1)
+    rows, columns = size or clean.shape[-2:]
+    fields = fields[..., :rows, :columns]
+    if (rows, columns) != tuple(clean.shape[-2:]):
+        fields = F.interpolate(fields, size=clean.shape[-2:], mode="bilinear", align_corners=False)
+    low, total, hole = fields[:, 0], fields[:, 1], fields[:, 2] > 0
     disparity = depth_to_disparity(torch.where(known, clean, torch.ones_like(clean)), factors)
 
     def to_depth(code: Tensor, step: float) -> Tensor:
@@ -200,7 +231,7 @@ def apply_residual(
             noisy = torch.round(noisy / step) * step
         return factors.view(-1, 1, 1) / noisy.clamp_min(1e-3)
 
-    coarse = torch.where(known, to_depth(low.squeeze(1), 0.0), clean)
+    coarse = torch.where(known, to_depth(low, 0.0), clean)
     noisy = to_depth(total, codec.disparity_step_px)
     lost = hole | (noisy < codec.near_m) | (noisy > 4.0 * codec.far_m)
     noisy = torch.where(lost, torch.full_like(noisy, float("nan")), noisy)

@@ -109,7 +109,7 @@ class PairStore:
                 (
                     pad_to_multiple(torch.where(clean > 0, clean, nan), float("nan")),
                     pad_to_multiple(torch.where(noisy > 0, noisy, nan), float("nan")),
-                    torch.full((count,), float(pack.K[0, 0] * pack.baseline_m), device=device),
+                    torch.full((count,), config.model.codec.disparity_factor, device=device),
                     torch.full((count,), config.model.sources.index(pack_config.source), device=device),
                     torch.full((count,), pack_config.share / count, device=device),
                 )
