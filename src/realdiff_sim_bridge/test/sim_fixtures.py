@@ -24,6 +24,6 @@ def can_to_plate() -> Task:
 
 
 def quick_task(*, hold_s: float = 0.2, horizon_s: float = 20.0) -> Task:
-    """The same scene, but done as soon as the can has stood upright for `hold_s`: episodes of a fraction of a second."""
+    """The same scene, but done as soon as the can has stood upright for `hold_s`: episodes last a moment."""
     test = Upright(test="upright", object="can", max_tilt=10.0)
     return can_to_plate().model_copy(update={"success": Success(hold_s=hold_s, tests=(test,)), "horizon_s": horizon_s})

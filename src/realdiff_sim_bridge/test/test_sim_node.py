@@ -20,7 +20,7 @@ from realdiff_core import topics
 rclpy = pytest.importorskip("rclpy", reason="rclpy isn't installed or its environment isn't set up")
 pytest.importorskip("realdiff_msgs.srv", reason="realdiff_msgs isn't built")
 pytest.importorskip("franka_msgs.action", reason="franka_msgs isn't built")
-pytestmark = needs_gl
+pytestmark = [needs_gl, pytest.mark.graph]
 
 RATE = 5.0
 
