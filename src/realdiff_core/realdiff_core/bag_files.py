@@ -49,6 +49,9 @@ def decompress_message(data: bytes) -> bytes:
     return zstd.decompress(data)
 
 
+_RESCUE = "rescue what is left: `mcap recover` (mcap) or `sqlite3 FILE .recover` (sqlite3), then `ros2 bag reindex`"
+
+
 def bag_path(path: Path) -> Path:
     """Return the folder of a bag, or a storage file that stands alone."""
     if not path.exists():
@@ -133,7 +136,8 @@ def _metadata(path: Path) -> dict[str, Any]:
 
 
 def _check_file(path: Path) -> None:
-    if path.stat().st_size == 0:
+    size = path.stat().st_size
+    if size == 0:
         raise BagError(
             "storage file of the bag is empty",
             where=path,
@@ -141,6 +145,25 @@ def _check_file(path: Path) -> None:
             got="0 bytes",
             next_step="record again: the recorder was killed or the disk was full",
         )
+    if path.suffix == ".db3" and size < (expected := _sqlite_size(path)):
+        # SQLite itself reads zeros where a page has been cut off: wrong images instead of an error.
+        raise BagError(
+            "bag is truncated or damaged",
+            where=path,
+            expected=f"{expected} bytes",
+            got=f"{size} bytes",
+            next_step=_RESCUE,
+        )
+
+
+def _sqlite_size(path: Path) -> int:
+    """Return the size that an SQLite file's header promises; 0 where it promises nothing."""
+    with path.open("rb") as file:
+        header = file.read(100)
+    if len(header) < 100 or header[24:28] != header[92:96]:  # by old versions of SQLite: the page count isn't kept
+        return 0
+    page_size, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
+    return (65536 if page_size == 1 else page_size) * pages
 
 
 @contextmanager
@@ -157,6 +180,5 @@ def explained(path: Path) -> Iterator[None]:
             where=path,
             expected="a complete bag",
             got=detail,
-            next_step="rescue what is left: `mcap recover` (mcap) or `sqlite3 FILE .recover` (sqlite3), "
-            "then `ros2 bag reindex`",
+            next_step=_RESCUE,
         ) from error

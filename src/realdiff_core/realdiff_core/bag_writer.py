@@ -17,6 +17,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.rosbag2.metadata import dump_qos_v8, dump_qos_v9
 
 from realdiff_core.bag_mcap import FastMcapWriter
+from realdiff_core.bag_sqlite import FastSqlite3Writer
 from realdiff_core.bag_types import (
     STORAGES,
     SUFFIXES,
@@ -37,7 +38,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class _Writer(Writer):
-    STORAGE_PLUGINS = {**Writer.STORAGE_PLUGINS, StoragePlugin.MCAP: FastMcapWriter}  # noqa: RUF012 (as in the base)
+    STORAGE_PLUGINS = {StoragePlugin.MCAP: FastMcapWriter, StoragePlugin.SQLITE3: FastSqlite3Writer}  # noqa: RUF012
 
 
 class BagWriter:

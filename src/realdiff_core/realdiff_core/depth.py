@@ -19,6 +19,8 @@ from realdiff_core.errors import DepthError
 DEPTH_ENCODINGS = ("16UC1", "32FC1")
 MILLIMETRE = 0.001
 
+_INFINITY_BITS = np.uint32(0x7F800000)
+
 _DTYPES: dict[str, type[np.generic]] = {"16UC1": np.uint16, "32FC1": np.float32}
 
 
@@ -115,7 +117,9 @@ def encode_like(
 def _valid_or_nan(metres: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     with np.errstate(over="ignore", invalid="ignore"):
         valid = metres.astype(np.float32, copy=True)
-    np.copyto(valid, np.nan, where=~((valid > 0) & (valid < np.inf)))  # NaN fails both comparisons
+    # Positive finite floats are the bit patterns from 1 up to, not including, that of +Inf: one comparison instead of
+    # three. Zero wraps around to the top when one is subtracted.
+    np.copyto(valid, np.nan, where=valid.view(np.uint32) - np.uint32(1) >= _INFINITY_BITS - 1)
     return valid
 
 

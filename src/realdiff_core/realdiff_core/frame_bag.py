@@ -143,7 +143,7 @@ class FrameBag:
         self._writer.write_message(topics.camera_info_topic(topic), stamp, info)
 
     def _write_pose(self, stamp: int, path: Path) -> None:
-        from scipy.spatial.transform import Rotation  # type: ignore[import-untyped]
+        from scipy.spatial.transform import Rotation
 
         pose = read_pose(path)
         translation = dict(zip("xyz", pose[:3, 3].tolist(), strict=True))

@@ -208,7 +208,7 @@ def _imread(path: Path, unchanged: bool) -> NDArray[Any]:
 def _read_exr(path: Path) -> NDArray[Any]:
     """Read the first channel of an OpenEXR image as float32 [H, W]; depth is repeated in R, G and B."""
     try:
-        import OpenEXR  # type: ignore[import-not-found]
+        import OpenEXR
     except ImportError:
         raise ImageError(
             "OpenEXR images can't be read here",
