@@ -320,3 +320,22 @@ def test_same_input_same_bytes(tmp_path, storage):
     other = write_depth_bag(tmp_path / "other" / "bag", storage)
     for file in one.iterdir():
         assert file.read_bytes() == (other / file.name).read_bytes(), file.name
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_faster_mcap_writer_writes_the_same_bytes_as_rosbags(tmp_path, compression):
+    store = get_typestore(Stores.ROS2_JAZZY)
+    messages = [(f"/{index % 3}", index * 7, bytes([index % 251]) * (index * 997 % 300_000)) for index in range(60)]
+    slow = Writer(tmp_path / "slow" / "bag", version=9, storage_plugin=StoragePlugin.MCAP)
+    if compression == "zstd":
+        slow.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+    with slow, BagWriter(tmp_path / "fast" / "bag", "mcap", compression) as fast:
+        connections = {}
+        for name in ("/0", "/1", "/2"):
+            connections[name] = slow.add_connection(name, "std_msgs/msg/String", typestore=store)
+            fast.add_topic(name, "std_msgs/msg/String", qos=[])
+        for name, stamp, data in messages:
+            slow.write(connections[name], stamp, data)
+            fast.write(name, stamp, data)
+    for name in ("bag.mcap", "metadata.yaml"):
+        assert (tmp_path / "fast" / "bag" / name).read_bytes() == (tmp_path / "slow" / "bag" / name).read_bytes()
