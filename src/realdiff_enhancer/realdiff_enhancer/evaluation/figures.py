@@ -129,7 +129,9 @@ def curves_figure(path: Path, result: SceneResult) -> None:
     for axis in (correlation, spectrum):
         axis.set_xscale("log", base=2)
         axis.xaxis.set_major_formatter("{x:g}")
-    spectrum.set_yscale("log")
+    # Nothing positive to show (a model that changes nothing, no flat region): a logarithmic axis would fail.
+    if any(np.any(line.get_ydata() > 0) for line in spectrum.lines):
+        spectrum.set_yscale("log")
     sigma.set_ylim(bottom=0)
     handles, labels = sigma.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
