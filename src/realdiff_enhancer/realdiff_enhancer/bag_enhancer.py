@@ -199,11 +199,10 @@ def enhance_bag(
                 }
                 pipeline = stack.enter_context(_Pipeline(reader, streams, model, options, journal, writers, records))
                 pipeline.run(on_frames)
-        except OutputError:
-            raise
-        except RealdiffError:
-            # The input is at fault. It must change, and then what was computed from it is of no use.
-            journal.remove()
+        except RealdiffError as error:
+            # Where the input is at fault it must change, and then what was computed from it is of no use.
+            if not (isinstance(error, OutputError) and len(journal)):
+                journal.remove()
             raise
         # Outputs first, then the journal: a process that dies in between finds complete outputs, and only tidies up.
         journal.remove()

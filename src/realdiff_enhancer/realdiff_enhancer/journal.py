@@ -138,6 +138,10 @@ class Journal:
             self._index[stream, frame, draw] = (start, -1 if unchanged else length, checksum)
             self._end = start + length
 
+    def __len__(self) -> int:
+        """Frames that are done."""
+        return len(self._index)
+
     def __contains__(self, key: FrameKey) -> bool:
         """Whether the frame is done."""
         return key in self._index
