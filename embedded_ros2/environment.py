@@ -41,6 +41,16 @@ def variables(venv: Path) -> dict[str, str]:
 DEFAULTS = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 
 
+def build_variables(cache: Path) -> dict[str, str]:
+    """Returns the variables that are added for a colcon build; parsed interface files are kept in `cache`."""
+    return {"PYTHONPATH": str(HERE / "build_hooks"), "REALDIFF_IDL_CACHE": str(cache)}
+
+
+def cmake_arguments() -> list[str]:
+    """Returns the CMake arguments of a colcon build."""
+    return [f"-DCMAKE_PROJECT_INCLUDE={HERE / 'cmake' / 'python_interfaces.cmake'}"]
+
+
 def correct_exports(venv: Path) -> int:
     """Makes the wheels' CMake files name the include folders of this Python and this numpy.
 

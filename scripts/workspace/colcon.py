@@ -62,20 +62,26 @@ def package_digest(folder: Path, root: Path) -> str:
 
 
 def _settings(layout: Layout) -> dict[str, str]:
-    tools = [
-        layout.root / "colcon.meta",
-        layout.embedded / "cmake" / "python_interfaces.cmake",
-        layout.requirements / "ros.txt",
-        layout.requirements / "colcon.txt",
-    ]
-    content = (path.read_bytes() for path in tools if path.is_file())
-    version = os.readlink(layout.python) if layout.python.is_symlink() else ""
-    return {"root": str(layout.root), "sourced": str(layout.sourced), "tools": digest(content), "python": version}
+    """Returns what a build can't survive a change of: CMake's caches and the installed scripts name these."""
+    python = os.readlink(layout.python) if layout.python.is_symlink() else ""
+    return {"root": str(layout.root), "sourced": str(layout.sourced), "python": python}
+
+
+def _tools_digest(layout: Layout) -> str:
+    """Returns a hash over what CMake packages are built with."""
+    tools = [layout.root / "colcon.meta", layout.requirements / "ros.txt"]
+    if not layout.sourced:
+        tools += sorted((layout.embedded / "cmake").glob("*.cmake"))
+    return digest(path.read_bytes() for path in tools if path.is_file())
 
 
 def wanted(layout: Layout, env: Mapping[str, str]) -> dict[str, object]:
     """Returns the stamp of a build that is up to date."""
-    hashes = {name: package_digest(folder, layout.root) for name, folder in packages(layout, env).items()}
+    tools = _tools_digest(layout)
+    hashes = {}
+    for name, folder in packages(layout, env).items():
+        value = package_digest(folder, layout.root)
+        hashes[name] = digest([value, tools]) if (folder / "CMakeLists.txt").is_file() else value
     return {"settings": _settings(layout), "packages": hashes}
 
 
@@ -106,7 +112,6 @@ def build(layout: Layout, env: Mapping[str, str], target: Mapping[str, object]) 
     stamp_path = layout.state / "build.json"
     stamp = read_stamp(stamp_path)
     if stamp.get("settings") != target["settings"]:
-        # Another Python, another ROS 2 or another place: CMake's caches and the installed scripts name the old one.
         if stamp:
             _remove_builds(layout)
         stamp = {"settings": target["settings"], "packages": {}}
@@ -129,7 +134,7 @@ def build(layout: Layout, env: Mapping[str, str], target: Mapping[str, object]) 
 
         log = layout.state / "colcon.log"
         status = run_logged(
-            _command(layout, names, folders), log=log, on_line=on_line, env=env, cwd=layout.root
+            _command(layout, names, folders), log=log, on_line=on_line, env=_environment(layout, env), cwd=layout.root
         )
     for name in done & set(names):
         _remove_dangling_links(layout.install / name)
@@ -150,8 +155,21 @@ def _command(layout: Layout, names: list[str], folders: Mapping[str, Path]) -> l
     command += ["--base-paths", str(layout.root / "src"), *interfaces, "--packages-select", *names]
     cmake = ["-DBUILD_TESTING=OFF", "-Wno-dev"]
     if not layout.sourced:
-        cmake.append(f"-DCMAKE_PROJECT_INCLUDE={layout.embedded / 'cmake' / 'python_interfaces.cmake'}")
+        from embedded_ros2 import environment as embedded
+
+        cmake += embedded.cmake_arguments()
     return [*command, "--cmake-args", *cmake]
+
+
+def _environment(layout: Layout, env: Mapping[str, str]) -> dict[str, str]:
+    result = dict(env)
+    if not layout.sourced:
+        from embedded_ros2 import environment as embedded
+
+        added = embedded.build_variables(layout.state / "idl")
+        added["PYTHONPATH"] = os.pathsep.join(filter(None, [added["PYTHONPATH"], env.get("PYTHONPATH")]))
+        result.update(added)
+    return result
 
 
 def _remove_builds(layout: Layout) -> None:

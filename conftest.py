@@ -1,0 +1,71 @@
+"""What all tests share: a ROS domain of their own, the data folder, skips with a reason."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import socket
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent
+
+
+def _is_free(domain: int) -> bool:
+    """Tells whether no participant of a domain runs on this machine: the first one takes these ports."""
+    for offset in (10, 11):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("", 7400 + 250 * domain + offset))
+            except OSError:
+                return False
+    return True
+
+
+def _choose_domain() -> int:
+    """Returns a ROS domain (1 to 100: safe port ranges on Linux) that nobody uses here, most likely."""
+    domains = random.SystemRandom().sample(range(1, 101), 100)
+    return next((domain for domain in domains if _is_free(domain)), domains[0])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keeps the graphs of a test run apart from a user's robot and from other runs."""
+    if "REALDIFF_TEST_DOMAIN" not in os.environ:
+        os.environ["REALDIFF_TEST_DOMAIN"] = str(_choose_domain())
+    os.environ["ROS_DOMAIN_ID"] = os.environ["REALDIFF_TEST_DOMAIN"]
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips graphs where no ROS 2 is to be had or the workspace isn't built."""
+    if not any(item.get_closest_marker("graph") for item in items):
+        return
+    reason = _why_no_graph()
+    if reason:
+        for item in items:
+            if item.get_closest_marker("graph"):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _why_no_graph() -> str | None:
+    for module in ("rclpy", "realdiff_msgs"):
+        if importlib.util.find_spec(module) is None:
+            return f"{module} is not importable: use ./run test, or source ROS 2 and the built workspace"
+    return None
+
+
+@pytest.fixture(scope="session")
+def ros_domain_id() -> int:
+    """The ROS domain of this test run, also in the environment of every process that tests start."""
+    return int(os.environ["ROS_DOMAIN_ID"])
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real depth frames: REALDIFF_SHARED_DATA, else ../shared/data beside the repository."""
+    folder = Path(os.environ.get("REALDIFF_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real depth frames here ({folder}); set REALDIFF_SHARED_DATA")
+    return folder
