@@ -25,10 +25,10 @@ from realdiff_core.provenance import BagProvenance, check_can_enhance
 from realdiff_core.stamps import StampGuard
 from realdiff_core.topics import PROVENANCE
 
+from realdiff_enhancer.bag_streams import Batch, DepthStream, enhance_batch
 from realdiff_enhancer.job import EnhanceOptions, describe_job, enhanced_provenance, is_output_of
 from realdiff_enhancer.journal import Journal
 from realdiff_enhancer.models.base import DepthModel
-from realdiff_enhancer.streams import Batch, DepthStream, enhance_batch
 
 __all__ = ["EnhanceResult", "count_frames", "enhance", "enhance_bag", "output_paths"]
 
@@ -58,10 +58,10 @@ class EnhanceResult:
 
 @dataclass
 class _Slot:
-    """A message that is to be written; `payloads` are its new pixels, one for each draw."""
+    """A message that is to be written; `enhanced` is what it becomes, one for each draw."""
 
     raw: RawMessage
-    payloads: Future[list[bytes]] | None = None
+    enhanced: Future[list[bytes]] | None = None
 
 
 def _is_bag(path: Path) -> bool:
@@ -325,8 +325,8 @@ class _Pipeline:
         number = self._numbers[raw.topic]
         keys = [(number, frame.index, draw) for draw in range(self._options.draws)]
         if all(key in self._journal for key in keys):
-            payloads = [self._journal.get(key) for key in keys]
-            promise.set_result([raw.data if p is None else frame.image.with_payload(p) for p in payloads])
+            pixels = [self._journal.get(key) for key in keys]
+            promise.set_result([raw.data if data is None else frame.image.with_data(data) for data in pixels])
             return
         self._promises[raw.topic, frame.index] = promise
         for batch in stream.add(frame, self._options.batch):
@@ -348,12 +348,11 @@ class _Pipeline:
         try:
             draws = enhance_batch(self._model, batch, self._options.seed, self._options.draws)
             for position, (frame, promise) in enumerate(zip(batch.frames, promises, strict=True)):
-                messages = []
-                for draw, payloads in enumerate(draws):
-                    payload = payloads[position]
-                    self._journal.add((batch.stream, frame.index, draw), payload)
-                    messages.append(frame.raw.data if payload is None else frame.image.with_payload(payload))
-                promise.set_result(messages)
+                messages = [messages[position] for messages in draws]
+                for draw, message in enumerate(messages):
+                    data = None if message is None else frame.image.data_of(message)
+                    self._journal.add((batch.stream, frame.index, draw), data)
+                promise.set_result([frame.image.raw if message is None else message for message in messages])
         except BaseException as error:
             for promise in promises:
                 if not promise.done():
@@ -364,13 +363,13 @@ class _Pipeline:
         """Writes what is ready at the front of the queue, or waits for all of it."""
         while self._waiting:
             slot = self._waiting[0]
-            if slot.payloads is not None and not (all_of_it or slot.payloads.done()):
+            if slot.enhanced is not None and not (all_of_it or slot.enhanced.done()):
                 return
             self._waiting.popleft()
             self._waiting_bytes -= self._cost(slot.raw)
             topic, stamp, data = slot.raw
-            if slot.payloads is not None:
-                messages = slot.payloads.result()
+            if slot.enhanced is not None:
+                messages = slot.enhanced.result()
                 for draw, writer in self._writers.items():
                     writer.write(topic, stamp, messages[draw])
                 self.frames += self._options.draws

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from realdiff_core.errors import DepthError
+from realdiff_core.depth import is_depth_encoding
+from realdiff_core.errors import DepthError, ImageError
 from realdiff_core.image import image_to_numpy
 
 __all__ = ["SerializedImage"]
@@ -91,6 +92,41 @@ class SerializedImage:
             ImageError: Unknown encoding, or size, step and data contradict each other.
         """
         return image_to_numpy(self)
+
+    def depth_pixels(self, where: object = None) -> NDArray[np.generic]:
+        """Like `pixels`, for depth only.
+
+        Args:
+            where: Topic or file, for the error.
+
+        Raises:
+            DepthError: The encoding isn't a depth encoding.
+            ImageError: Size, step and data contradict each other.
+        """
+        if not is_depth_encoding(self.encoding):
+            raise DepthError(
+                "encoding isn't depth",
+                where=where,
+                expected="16UC1 or 32FC1",
+                got=self.encoding,
+                next_step="choose a topic that carries raw depth, not colour, infrared or compressed images",
+            )
+        try:
+            return self.pixels()
+        except ImageError as error:
+            raise (error if where is None else error.at(where)) from None
+
+    def data_of(self, message: bytes) -> bytes:
+        """The pixels' bytes of a message that `with_pixels` made of this one."""
+        return message[self.offset : self.offset + len(self.data)]
+
+    def with_data(self, data: bytes) -> bytes:
+        """The same message with other bytes for the pixels, row padding included.
+
+        Args:
+            data: As many bytes as `data` has, e.g. from `data_of`.
+        """
+        return b"".join((self.raw[: self.offset], data, self.raw[self.offset + len(self.data) :]))
 
     def with_pixels(self, pixels: NDArray[np.generic]) -> bytes:
         """The same message with other pixels.

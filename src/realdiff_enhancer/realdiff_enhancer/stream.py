@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from realdiff_core.camera import CameraModel
-from realdiff_core.depth import depth_to_metres, encode_like, is_depth_encoding
+from realdiff_core.depth import depth_to_metres, encode_like
 from realdiff_core.errors import DepthError
 from realdiff_core.seeds import frame_seed
 
@@ -68,14 +68,7 @@ class StreamEnhancer:
             DepthError: Not an image, not a depth encoding, or a size that differs from the camera's.
         """
         image = SerializedImage.parse(raw, where=self.topic)
-        if not is_depth_encoding(image.encoding):
-            raise DepthError(
-                "encoding isn't depth",
-                where=self.topic,
-                expected="16UC1 or 32FC1",
-                got=image.encoding,
-                next_step="subscribe to a depth image topic",
-            )
+        pixels = image.depth_pixels(self.topic)
         if (image.width, image.height) != (camera.width, camera.height):
             raise DepthError(
                 "image and camera_info differ in size",
@@ -84,7 +77,6 @@ class StreamEnhancer:
                 got=f"{image.width}×{image.height}",
                 next_step="check that the camera_info topic belongs to this image topic",
             )
-        pixels = image.pixels()
         clean = depth_to_metres(pixels, image.encoding)
         seed = frame_seed(self.seed, self.topic, image.stamp_ns)
         result = self.model.enhance(

@@ -138,7 +138,7 @@ def _backward_stamp(image: Any) -> None:
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
-        (_colour_as_depth, ("not a depth encoding", "16UC1 or 32FC1", "mono8")),
+        (_colour_as_depth, ("isn't depth", "16UC1 or 32FC1", "mono8")),
         (_other_encoding, ("differ in size or encoding", "64×48 16UC1", "64×48 32FC1")),
         (_other_size, ("differ in size or encoding", "64×48 16UC1", "64×24 16UC1")),
         (_short_data, ("wrong length", "6144 bytes", "6134 bytes")),
@@ -277,7 +277,7 @@ def test_message_that_is_not_cdr(tmp_path: Path, capsys: pytest.CaptureFixture[s
     row = "SELECT max(id) FROM messages"
     database.execute(f"UPDATE messages SET data = ? WHERE id = ({row})", (struct.pack("<I", 0x100) + b"\1\2\3",))
     database.close()
-    check_refused(capsys, tmp_path, options(tmp_path), "truncated", topics.ALIGNED_DEPTH_IMAGE)
+    check_refused(capsys, tmp_path, options(tmp_path), "readable image", topics.ALIGNED_DEPTH_IMAGE)
 
 
 def _small_files() -> None:

@@ -1,4 +1,4 @@
-"""One depth stream of a bag on its way to a model: camera, colour, seeds, batches."""
+"""The depth streams of a bag on their way to a model: camera, colour, seeds, batches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from realdiff_core.seeds import frame_seed
 from realdiff_core.topics import camera_info_topic
 
 from realdiff_enhancer.models.base import DepthFrames, DepthModel
-from realdiff_enhancer.raw_image import RawDepthImage
+from realdiff_enhancer.serialized_image import SerializedImage
 
 __all__ = ["Batch", "DepthStream", "Frame", "colour_topic_for", "enhance_batch", "rgb_pixels"]
 
@@ -66,8 +66,8 @@ def colour_topic_for(reader: BagReader, depth_topic: str, frame_id: str, size: t
 class Frame:
     """A depth image that waits for its noise."""
 
-    raw: RawMessage
-    image: RawDepthImage
+    image: SerializedImage
+    pixels: NDArray[np.generic]
     index: int
     previous_stamps: tuple[int, ...]
     colour: NDArray[np.uint8] | None = None
@@ -101,11 +101,10 @@ def enhance_batch(model: DepthModel, batch: Batch, seed: int, draws: int) -> lis
         draws: How many differently seeded results are wanted.
 
     Returns:
-        For each draw and frame the new bytes of the pixels; None where nothing changed.
+        For each draw and frame the new message; None where nothing changed.
     """
-    originals = [frame.image.pixels() for frame in batch.frames]
     encoding = batch.frames[0].image.encoding
-    depth = np.stack([depth_to_metres(pixels, encoding) for pixels in originals])
+    depth = np.stack([depth_to_metres(frame.pixels, encoding) for frame in batch.frames])
     colours = [frame.colour for frame in batch.frames if frame.colour is not None]
     colour = np.stack(colours) if len(colours) == len(batch.frames) else None
     results: list[list[bytes | None]] = []
@@ -117,8 +116,8 @@ def enhance_batch(model: DepthModel, batch: Batch, seed: int, draws: int) -> lis
             continue
         results.append(
             [
-                frame.image.encode(encode_like(original, encoding, clean, result))
-                for frame, original, clean, result in zip(batch.frames, originals, depth, noisy, strict=True)
+                frame.image.with_pixels(encode_like(frame.pixels, encoding, clean, result))
+                for frame, clean, result in zip(batch.frames, depth, noisy, strict=True)
             ]
         )
     return results
@@ -158,17 +157,11 @@ class DepthStream:
         if use_colour:
             first = reader.first(topic)
             if first is not None:
-                image = self._parse(first)
+                image = SerializedImage.parse(first.data, self._where(first))
                 self.colour_topic = colour_topic_for(reader, topic, image.frame_id, (image.height, image.width))
 
     def _where(self, raw: RawMessage) -> str:
         return f"{self._reader.path}, topic {raw.topic}, stamp {raw.stamp_ns} ns"
-
-    def _parse(self, raw: RawMessage) -> RawDepthImage:
-        try:
-            return RawDepthImage.parse(raw.data)
-        except RealdiffError as error:
-            raise error.at(self._where(raw)) from None
 
     def see_camera_info(self, raw: RawMessage) -> None:
         """Takes the intrinsics for the images that follow."""
@@ -191,7 +184,8 @@ class DepthStream:
             BagError: Size or encoding differ from the images before, or from camera_info.
             DepthError, ImageError: The image is damaged or isn't depth.
         """
-        image = self._parse(raw)
+        image = SerializedImage.parse(raw.data, self._where(raw))
+        pixels = image.depth_pixels(self._where(raw))
         layout = (image.width, image.height, image.encoding)
         if self._layout is None:
             self._layout = layout
@@ -214,7 +208,7 @@ class DepthStream:
         colour = self._colour
         if colour is not None and colour.shape[:2] != (image.height, image.width):
             colour = None
-        frame = Frame(raw, image, self._count, tuple(self._stamps), colour)
+        frame = Frame(image, pixels, self._count, tuple(self._stamps), colour)
         self._count += 1
         self._stamps.append(image.stamp_ns)
         return frame
