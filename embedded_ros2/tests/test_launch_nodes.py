@@ -139,5 +139,5 @@ def test_shutdown_does_not_wait_for_a_node_that_never_answers(launch: Callable[.
         " TimerAction(period=1.0, actions=[Shutdown(reason='enough')])",
         before="node = LifecycleNode(executable='sleep', arguments=['1000'], name='mute', namespace='')",
     )
-    assert process.wait() == 0
+    assert process.wait() == 0, process.output
     assert "due to shutdown." in process.output

@@ -16,8 +16,10 @@ T = TypeVar("T")
 
 #: Names of the command's own nodes start so; a leading underscore hides them from lists.
 NODE_NAME_PREFIX = "_ros2cli"
-#: Discovery goes on beyond the asked time while the graph still grows, at most this long [s].
-SETTLE_LIMIT_S = 2.0
+#: Discovery goes on beyond the asked time while nobody is found or the graph still grows, at most this long [s].
+SETTLE_LIMIT_S = 2.5
+#: The graph has settled when nothing new has come for this long [s].
+SETTLE_S = 0.3
 #: How long to wait for something that was asked for by name [s].
 NAMED_TIMEOUT_S = 3.0
 
@@ -74,9 +76,9 @@ def _discover(node: Node, spin_time: float) -> None:
         seen = _graph(node)
         if seen != known:
             known, since = seen, now
-        enough = now - start >= spin_time
-        settled = now - since >= 0.2 or now - start >= spin_time + SETTLE_LIMIT_S
-        if enough and settled:
+        # seen[0] counts the nodes, of which this one is the first. A busy machine may be late to answer.
+        settled = seen[0] > 1 and now - since >= SETTLE_S
+        if now - start >= spin_time and (settled or now - start >= spin_time + SETTLE_LIMIT_S):
             return
 
 

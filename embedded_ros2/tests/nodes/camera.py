@@ -32,9 +32,11 @@ def listen(count: int) -> None:
 
         node.create_subscription(Image, topic, on_image, best_effort)
     print("ready", flush=True)
-    while min(len(arrivals) for arrivals in seen.values()) < count:
-        rclpy.spin_once(node, timeout_sec=0.1)
-    print(json.dumps(seen), flush=True)
+    try:
+        while min(len(arrivals) for arrivals in seen.values()) < count:
+            rclpy.spin_once(node, timeout_sec=0.1)
+    finally:
+        print(json.dumps(seen), flush=True)
 
 
 def publish(count: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -169,25 +170,42 @@ def _setting(value: Any) -> Any:
 
 
 @contextmanager
-def spinning(node: Any) -> Iterator[threading.Event]:
-    """Spin a node in a thread; the event is set when Ctrl-C or SIGTERM has come."""
+def node_in_thread(name: str, log_level: str, **options: Any) -> Iterator[tuple[Any, threading.Event]]:
+    """Start rclpy and a node, and spin it in a thread.
+
+    Args:
+        name: Name of the node.
+        log_level: Its logging level.
+        **options: Further arguments of create_node().
+
+    Yields:
+        The node, and an event that is set when Ctrl-C or SIGTERM has come: whoever plays or records ends in order.
+    """
+    import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+    from rclpy.signals import SignalHandlerOptions
 
     stopped = threading.Event()
-    executor = SingleThreadedExecutor(context=node.context)
-    executor.add_node(node)
-    node.context.on_shutdown(stopped.set)
-
-    def spin() -> None:
-        try:
-            executor.spin()
-        except ExternalShutdownException:
-            stopped.set()
-
-    thread = threading.Thread(target=spin, name="spin", daemon=True)
-    thread.start()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    rclpy.init(args=["--ros-args", "--log-level", log_level], signal_handler_options=SignalHandlerOptions.NO)
     try:
-        yield stopped
+        node = rclpy.create_node(name, **options)
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+
+        def spin() -> None:
+            try:
+                executor.spin()
+            except ExternalShutdownException:
+                stopped.set()
+
+        thread = threading.Thread(target=spin, name="spin", daemon=True)
+        thread.start()
+        try:
+            yield node, stopped
+        finally:
+            executor.shutdown(timeout_sec=1.0)
+            thread.join(timeout=2.0)
     finally:
-        executor.shutdown(timeout_sec=1.0)
-        thread.join(timeout=2.0)
+        rclpy.try_shutdown()

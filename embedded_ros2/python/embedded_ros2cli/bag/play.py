@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..messages import load_interface
-from .common import add_bag_arguments, open_bag, publisher_profile, read_overrides, spinning
+from .common import add_bag_arguments, node_in_thread, open_bag, publisher_profile, read_overrides
 from .keyboard import Keyboard
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ _NS = 1_000_000_000
 _SLEEP_MARGIN_S = 0.0002
 #: Publishers wait at most this long for subscriptions that are in the graph already [s].
 _MATCH_LIMIT_S = 2.0
+#: Where no other node is found, one may still be late to answer [s].
+_ALONE_S = 1.5
+#: Time for news of an endpoint to go round [s].
+_SETTLE_S = 0.2
 
 
 def _positive(text: str) -> float:
@@ -220,13 +224,19 @@ class Player:
 
     def __wait_matched(self) -> None:
         """Wait until the subscriptions that exist have found the publishers: the first messages matter too."""
-        end = time.monotonic() + _MATCH_LIMIT_S
-        time.sleep(0.2)
-        while time.monotonic() < end and not self.__stopped.is_set():
-            publishers = self.__publishers.values()
-            if all(item.get_subscription_count() >= self.__node.count_subscribers(item.topic) for item in publishers):
-                return
+        publishers = [*self.__publishers.values(), *([self.__clock_publisher] if self.__clock_publisher else [])]
+        start = time.monotonic()
+        time.sleep(_SETTLE_S)
+        while time.monotonic() - start < _MATCH_LIMIT_S and not self.__stopped.is_set():
+            missing = [
+                item for item in publishers if item.get_subscription_count() < self.__node.count_subscribers(item.topic)
+            ]
+            alone = self.__node.get_node_names() == [self.__node.get_name()]
+            if not missing and not (alone and time.monotonic() - start < _ALONE_S):
+                break
             time.sleep(0.02)
+        # The other side may know a little later than this one.
+        time.sleep(_SETTLE_S)
 
     def __messages(self, reader: Any, connections: list[Connection], first: int) -> Iterator[tuple[int, int, bytes]]:
         """Yield (connection id, time [ns], bytes), read ahead in a thread."""
@@ -297,12 +307,17 @@ class Player:
         from rclpy.duration import Duration
 
         timeout_ms = self.__args.wait_for_all_acked
-        if timeout_ms < 0 or self.__stopped.is_set():
+        if timeout_ms < 0:
             return
-        timeout = Duration(seconds=-1) if timeout_ms == 0 else Duration(nanoseconds=timeout_ms * 1_000_000)
+        end = time.monotonic() + (timeout_ms / 1000 if timeout_ms else float("inf"))
         for publisher in self.__publishers.values():
-            if not publisher.wait_for_all_acked(timeout):
-                self.__log.error(f"{publisher.topic}: not everything was acknowledged within {timeout_ms} ms")
+            # In small steps, so that Ctrl-C is seen.
+            while not publisher.wait_for_all_acked(Duration(nanoseconds=_NS // 10)):
+                if self.__stopped.is_set():
+                    return
+                if time.monotonic() > end:
+                    self.__log.error(f"{publisher.topic}: not everything was acknowledged within {timeout_ms} ms")
+                    break
 
     def on_key(self, key: str) -> None:
         """Answer a key."""
@@ -324,18 +339,11 @@ def run(args: argparse.Namespace) -> str | None:
     wrong = [rule for rule in args.remap if ":=" not in rule]
     if wrong:
         return f"malformed remapping '{wrong[0]}', expected format 'old_topic:=new_topic'"
-    with open_bag(args.bag_path) as reader:
-        import rclpy
-
-        rclpy.init(args=["--ros-args", "--log-level", f"rosbag2_player:={args.log_level}"])
-        try:
-            node = rclpy.create_node("rosbag2_player")
-            with spinning(node) as stopped, ExitStack() as stack:
-                player = Player(node, args, stopped)
-                if keys:
-                    stack.enter_context(Keyboard(player.on_key))
-                    print("Press SPACE for Pause/Resume, RIGHT for Play Next Message, UP/DOWN for Rate +/-10%")
-                player.play(reader)
-        finally:
-            rclpy.try_shutdown()
+    with open_bag(args.bag_path) as reader, ExitStack() as stack:
+        node, stopped = stack.enter_context(node_in_thread("rosbag2_player", args.log_level))
+        player = Player(node, args, stopped)
+        if keys:
+            stack.enter_context(Keyboard(player.on_key))
+            print("Press SPACE for Pause/Resume, RIGHT for Play Next Message, UP/DOWN for Rate +/-10%")
+        player.play(reader)
     return None

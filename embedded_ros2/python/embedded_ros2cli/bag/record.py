@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .. import qos
 from ..graph import is_hidden
 from ..messages import load_interface
-from .common import from_rclpy, read_overrides, spinning
+from .common import from_rclpy, node_in_thread, read_overrides
 from .definitions import full_definition
 
 if TYPE_CHECKING:
@@ -53,36 +53,111 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--log-level", choices=["debug", "info", "warn", "error", "fatal"], default="info", help="logging level")
 
 
-class Recorder:
-    """Records topics to a bag; a thread of its own writes."""
+class BagThread:
+    """Writes a bag in a thread of its own, the only one that touches the storage (SQLite insists on that)."""
 
-    def __init__(self, node: Node, writer: Any, args: argparse.Namespace) -> None:
+    def __init__(self, args: argparse.Namespace, path: Path) -> None:
+        """Create the bag.
+
+        Args:
+            args: Parsed arguments.
+            path: Folder of the bag.
+
+        Raises:
+            RuntimeError: If it can't be created.
+        """
+        self.__args = args
+        self.__path = path
+        self.__queue: queue.SimpleQueue[tuple[str, Any, Any] | None] = queue.SimpleQueue()
+        self.__waiting_bytes = 0
+        self.__lock = threading.Lock()
+        self.__opened = threading.Event()
+        #: Messages that found no place to wait for the disk.
+        self.lost = 0
+        self.written = 0
+        self.error: Exception | None = None
+        #: Set when nothing more can be written.
+        self.failed = threading.Event()
+        self.__thread = threading.Thread(target=self.__run, name="write")
+        self.__thread.start()
+        self.__opened.wait()
+        if self.failed.is_set():
+            self.__thread.join()
+            raise RuntimeError(f"Failed to create bag '{path}': {self.error}")
+
+    def add_topic(self, topic: str, **connection: Any) -> None:
+        """Add a topic; the arguments are those of rosbags' add_connection()."""
+        self.__queue.put((topic, None, connection))
+
+    def write(self, topic: str, stamp_ns: int, data: bytes) -> None:
+        """Write a message of a topic that was added."""
+        with self.__lock:
+            full = self.__waiting_bytes + len(data) > self.__args.max_cache_size
+            if not full:
+                self.__waiting_bytes += len(data)
+        if full:
+            self.lost += 1
+        else:
+            self.__queue.put((topic, stamp_ns, data))
+
+    def close(self) -> None:
+        """Write what waits and complete the bag."""
+        self.__queue.put(None)
+        self.__thread.join()
+
+    def __run(self) -> None:
+        try:
+            writer = _open_writer(self.__args, self.__path)
+        except Exception as error:
+            # Raised again in the thread that waits for it.
+            self.error = error
+            self.failed.set()
+            return
+        finally:
+            self.__opened.set()
+        try:
+            self.__write_all(writer)
+            writer.close()
+        except Exception as error:
+            # A full disk, mostly: stop recording and say so, rather than go on with holes.
+            self.error = error
+            self.failed.set()
+
+    def __write_all(self, writer: Any) -> None:
+        connections: dict[str, Any] = {}
+        try:
+            while (item := self.__queue.get()) is not None:
+                topic, stamp_ns, data = item
+                if stamp_ns is None:
+                    connections[topic] = writer.add_connection(topic, **data)
+                    continue
+                with self.__lock:
+                    self.__waiting_bytes -= len(data)
+                writer.write(connections[topic], stamp_ns, data)
+                self.written += 1
+        except Exception as error:
+            # The bag is completed with what it holds.
+            self.error = error
+            self.failed.set()
+
+
+class Recorder:
+    """Subscribes to topics and hands what comes to the bag."""
+
+    def __init__(self, node: Node, bag: BagThread, args: argparse.Namespace) -> None:
         """Prepare the recorder.
 
         Args:
             node: Node.
-            writer: Opened rosbags writer.
+            bag: Bag.
             args: Parsed arguments.
         """
         self.__node = node
-        self.__writer = writer
+        self.__bag = bag
         self.__args = args
         self.__log = node.get_logger()
         self.__overrides = read_overrides(args.qos_profile_overrides_path)
         self.__known: set[str] = set()
-        self.__queue: queue.SimpleQueue[tuple[Any, int, bytes] | None] = queue.SimpleQueue()
-        self.__waiting_bytes = 0
-        self.__lock = threading.Lock()
-        self.lost = 0
-        self.error: Exception | None = None
-        self.failed = threading.Event()
-        self.__thread = threading.Thread(target=self.__write, name="write")
-        self.__thread.start()
-
-    def close(self) -> None:
-        """Write what waits and end the thread."""
-        self.__queue.put(None)
-        self.__thread.join()
 
     def subscribe_to_new(self) -> None:
         """Look for topics and subscribe to those that are to be recorded."""
@@ -127,14 +202,13 @@ class Recorder:
             for note in notes:
                 self.__log.warning(f"{topic}: {note}")
         type_hash = str(publishers[0].topic_type_hash) if publishers else ""
-        with self.__lock:
-            connection = self.__writer.add_connection(
-                topic,
-                type_name,
-                msgdef=full_definition(type_name),
-                rihs01=type_hash or "RIHS01_" + "0" * 64,
-                offered_qos_profiles=[from_rclpy(info.qos_profile) for info in publishers],
-            )
+        self.__bag.add_topic(
+            topic,
+            msgtype=type_name,
+            msgdef=full_definition(type_name),
+            rihs01=type_hash or "RIHS01_" + "0" * 64,
+            offered_qos_profiles=[from_rclpy(info.qos_profile) for info in publishers],
+        )
 
         def on_message(data: bytes, info: Any) -> None:
             if self.__args.use_sim_time:
@@ -143,35 +217,11 @@ class Recorder:
                     return
             else:
                 stamp = info["received_timestamp"] or time.time_ns()
-            self.__keep(connection, stamp, data)
+            self.__bag.write(topic, stamp, data)
 
         callback: Any = on_message
         self.__node.create_subscription(cls, topic, callback, profile, raw=True)
         self.__log.info(f"Subscribed to topic '{topic}'")
-
-    def __keep(self, connection: Any, stamp: int, data: bytes) -> None:
-        with self.__lock:
-            full = self.__waiting_bytes + len(data) > self.__args.max_cache_size
-            if not full:
-                self.__waiting_bytes += len(data)
-        if full:
-            self.lost += 1
-            return
-        self.__queue.put((connection, stamp, data))
-
-    def __write(self) -> None:
-        while (item := self.__queue.get()) is not None:
-            connection, stamp, data = item
-            with self.__lock:
-                self.__waiting_bytes -= len(data)
-                if self.error is not None:
-                    continue
-                try:
-                    self.__writer.write(connection, stamp, data)
-                except Exception as error:
-                    # A full disk, mostly: stop recording and say so, rather than go on with holes.
-                    self.error = error
-                    self.failed.set()
 
 
 def _check(args: argparse.Namespace) -> str | None:
@@ -190,21 +240,19 @@ def _check(args: argparse.Namespace) -> str | None:
 
 
 def _open_writer(args: argparse.Namespace, path: Path) -> Any:
-    from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
+    from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-    storage = StoragePlugin.MCAP if args.storage == "mcap" else StoragePlugin.SQLITE3
-    try:
-        writer = Writer(path, version=9, storage_plugin=storage)
-        if args.compression_mode != "none":
-            # mcap compresses its own chunks; a compressed mcap file could not be read by others.
-            modes = {"file": CompressionMode.FILE, "message": CompressionMode.MESSAGE}
-            mode = CompressionMode.STORAGE if args.storage == "mcap" else modes[args.compression_mode]
-            writer.set_compression(mode, CompressionFormat.ZSTD)
-        for item in args.custom_data:
-            writer.set_custom_data(*item.split("=", 1))
-        writer.open()
-    except (WriterError, OSError) as error:
-        raise RuntimeError(f"Failed to create bag '{path}': {error}") from error
+    writer = Writer(
+        path, version=9, storage_plugin=StoragePlugin.MCAP if args.storage == "mcap" else StoragePlugin.SQLITE3
+    )
+    if args.compression_mode != "none":
+        # mcap compresses its own chunks, so that others can read the file.
+        modes = {"file": CompressionMode.FILE, "message": CompressionMode.MESSAGE}
+        mode = CompressionMode.STORAGE if args.storage == "mcap" else modes[args.compression_mode]
+        writer.set_compression(mode, CompressionFormat.ZSTD)
+    for item in args.custom_data:
+        writer.set_custom_data(*item.split("=", 1))
+    writer.open()
     return writer
 
 
@@ -216,34 +264,25 @@ def run(args: argparse.Namespace) -> str | None:
         return problem
     if path.exists():
         return f"Output folder '{path}' already exists."
-    import rclpy
     from rclpy.parameter import Parameter
 
-    rclpy.init(args=["--ros-args", "--log-level", f"{args.node_name}:={args.log_level}"])
-    try:
-        node = rclpy.create_node(
-            args.node_name, parameter_overrides=[Parameter("use_sim_time", value=args.use_sim_time)]
-        )
-        writer = _open_writer(args, path)
-        recorder = Recorder(node, writer, args)
-        log = node.get_logger()
+    overrides = [Parameter("use_sim_time", value=args.use_sim_time)]
+    with node_in_thread(args.node_name, args.log_level, parameter_overrides=overrides) as (node, stopped):
+        bag = BagThread(args, path)
         try:
-            with spinning(node) as stopped:
-                log.info("Listening for topics...")
-                first = True
-                while not stopped.is_set() and not recorder.failed.is_set():
-                    if first or not args.no_discovery:
-                        recorder.subscribe_to_new()
-                        first = first and args.no_discovery and bool(recorder.missing())
-                    stopped.wait(args.polling_interval / 1000)
+            recorder = Recorder(node, bag, args)
+            node.get_logger().info("Listening for topics...")
+            looking = True
+            while not stopped.is_set() and not bag.failed.is_set():
+                if looking:
+                    recorder.subscribe_to_new()
+                    looking = not args.no_discovery or bool(recorder.missing())
+                stopped.wait(args.polling_interval / 1000)
         finally:
-            recorder.close()
-            writer.close()
-    finally:
-        rclpy.try_shutdown()
-    if recorder.error is not None:
-        return f"Recording stopped, '{path}' holds what was written before: {recorder.error}"
-    if recorder.lost:
-        return f"{recorder.lost} messages were lost: the disk was too slow. See --max-cache-size."
-    print(f"Recording stopped: {sum(writer.counts.values())} messages in '{path}'")
+            bag.close()
+    if bag.error is not None:
+        return f"Recording stopped, '{path}' holds what was written before: {bag.error}"
+    if bag.lost:
+        return f"{bag.lost} messages were lost: the disk was too slow. See --max-cache-size."
+    print(f"Recording stopped: {bag.written} messages in '{path}'")
     return None

@@ -101,6 +101,16 @@ class LifecycleNode(Node):
         )
 
     def __change_state(self, context: LaunchContext, transition_id: int) -> None:
+        from rclpy.exceptions import InvalidHandle
+
+        try:
+            self.__ask(context, transition_id)
+        except InvalidHandle:
+            # The node of the launch is gone while a thread still waits on it.
+            if not context.is_shutdown:
+                raise
+
+    def __ask(self, context: LaunchContext, transition_id: int) -> None:
         logger = get_logger("launch_ros.actions.lifecycle_node")
         while not self.__client.wait_for_service(timeout_sec=0.5):
             if context.is_shutdown:
