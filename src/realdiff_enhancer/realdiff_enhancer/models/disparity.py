@@ -36,6 +36,7 @@ __all__ = ["DisparityModel", "DisparityParameters"]
 _FINE, _COARSE = 4, 16  # reductions of the resolution at which noise is drawn
 _SQUARE = np.ones((3, 3), np.uint8)
 _PROBABILITY = (np.arange(256) / 255).astype(np.float32)
+_SHADOW_TOLERANCE_PX = 0.5  # depth in millimetres makes the disparity of a near surface rough
 _DISTANCE_STEPS = 4  # entries of the hole table per pixel of distance to an edge
 
 
@@ -186,7 +187,7 @@ class DisparityModel:
         untouched = disparity < farthest
         too_near = disparity > nearest
 
-        near = cv2.dilate(disparity, _SQUARE)
+        near = np.asarray(cv2.dilate(disparity, _SQUARE), np.float32)
         edges = self._edges(disparity, near)
         rate = self._hole_rate(disparity, edges, camera)
 
@@ -206,9 +207,9 @@ class DisparityModel:
         hole |= disparity > nearest
         hole |= disparity < farthest / 2
         disparity[hole] = np.nan
-        noisy = factor / disparity
+        noisy: NDArray[np.float32] = factor / disparity
         np.copyto(noisy, clean, where=untouched)
-        return noisy, cv2.LUT(rate, _PROBABILITY)
+        return noisy, np.asarray(cv2.LUT(rate, _PROBABILITY), np.float32)
 
     def _error(self, seeds: tuple[int, ...], height: int, width: int) -> NDArray[np.float32]:
         """Smooth error of unit variance, float32 [H,W]."""
@@ -244,7 +245,8 @@ class DisparityModel:
             repeats = self.parameters.fattening_px - 1
             fat = cv2.dilate(near, _SQUARE, iterations=repeats) if repeats else near
             # Only at edges: on a slanted surface the largest disparity around would be a bias.
-            disparity = cv2.copyTo(fat, cv2.dilate(edges, _SQUARE, iterations=repeats + 1), disparity.copy())
+            at_edges = cv2.dilate(edges, _SQUARE, iterations=repeats + 1)
+            disparity = np.asarray(cv2.copyTo(fat, at_edges, disparity.copy()), np.float32)
         shift = self._shift.field(seeds, (2, -(-height // _FINE), -(-width // _FINE)))
         shift *= np.float32(self.parameters.warp_px)
         shift_x, shift_y = (_enlarge(s, _FINE, height, width) for s in shift)
@@ -258,12 +260,14 @@ class DisparityModel:
         """Probability of a hole, uint8 [H,W], 255 = 1."""
         import cv2
 
-        half = cv2.resize(disparity, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_NEAREST)
-        rows, columns = half.shape
+        rows, columns = max(1, disparity.shape[0] // 2), max(1, disparity.shape[1] // 2)
+        half = np.asarray(cv2.resize(disparity, (columns, rows), interpolation=cv2.INTER_NEAREST), np.float32)
         # An edge of a single pixel must survive the halving.
-        edges = cv2.resize(cv2.dilate(edges, _SQUARE), (columns, rows), interpolation=cv2.INTER_NEAREST)
-        if edges.any():
-            distance = cv2.distanceTransform(1 - edges, cv2.DIST_L2, 3)
+        small = np.asarray(
+            cv2.resize(cv2.dilate(edges, _SQUARE), (columns, rows), interpolation=cv2.INTER_NEAREST), np.uint8
+        )
+        if small.any():
+            distance = cv2.distanceTransform(1 - small, cv2.DIST_L2, 3)
             codes = cv2.convertScaleAbs(distance, alpha=2 * _DISTANCE_STEPS)
         else:
             codes = np.full(half.shape, 255, np.uint8)
@@ -286,7 +290,7 @@ class DisparityModel:
         disparity = half[:, ::-1] if mirrored else half
         landing = 2 * np.arange(half.shape[1], dtype=np.float32) - disparity
         leftmost = np.minimum.accumulate(landing[:, ::-1], axis=1)[:, ::-1]
-        hidden = leftmost < landing - np.float32(self.parameters.edge_jump_px)
+        hidden = leftmost < landing - np.float32(_SHADOW_TOLERANCE_PX)
         return hidden[:, ::-1] if mirrored else hidden
 
     def _incidence_codes(self, half: NDArray[np.float32], camera: CameraModel) -> NDArray[np.uint8]:
