@@ -48,7 +48,7 @@ def build() -> DemoReport:
     report.add_table("Models", ["model", "σ [mm]"], [["none", "0.3"]])
     report.add_text("Remarks", "First.\n\nSecond.")
     report.add_provenance({"depth": "enhanced", "seed": "0"})
-    report.add_commands(["ros2 run a b --x '<y>' && echo done"])
+    report.add_commands(["ros2 run a b"])
     return report
 
 
@@ -87,8 +87,13 @@ def parse(page: str) -> Checker:
     return checker
 
 
-def test_the_report_is_one_file_that_fetches_nothing(tmp_path: Path) -> None:
-    path = build().write(tmp_path / "report.html")
+@pytest.fixture(scope="module")
+def full_report() -> DemoReport:
+    return build()
+
+
+def test_the_report_is_one_file_that_fetches_nothing(full_report: DemoReport, tmp_path: Path) -> None:
+    path = full_report.write(tmp_path / "report.html")
     page = path.read_text(encoding="utf-8")
     assert not re.search(r"https?:|url\(|@import|<script|<link", page)
     checker = parse(page)
@@ -107,17 +112,27 @@ def test_the_report_is_one_file_that_fetches_nothing(tmp_path: Path) -> None:
 
 
 def test_texts_arrive_as_they_were_given() -> None:
-    report = build()
+    report = DemoReport("One & only", "<lead>")
+    report.add_facts({"holes": "1.7 %"})
+    report.add_commands(["ros2 run a b --x '<y>' && echo done"])
     report.add_provenance({"<b>key</b>": 'a & "b" <script>alert(1)</script>'}, heading="<i>odd</i>")
     page = report.page.render()
     assert "<script" not in page and "<i>odd" not in page
     text = parse(page).text
-    for wanted in ("<b>key</b>", 'a & "b" <script>alert(1)</script>', "<i>odd</i>", "--x '<y>' && echo done", "1.7 %"):
+    for wanted in (
+        "<b>key</b>",
+        'a & "b" <script>alert(1)</script>',
+        "<i>odd</i>",
+        "One & only",
+        "<lead>",
+        "--x '<y>' && echo done",
+        "1.7 %",
+    ):
         assert wanted in text
 
 
-def test_the_same_input_gives_the_same_page() -> None:
-    assert build().page.render() == build().page.render()
+def test_the_same_input_gives_the_same_page(full_report: DemoReport) -> None:
+    assert build().page.render() == full_report.page.render()
 
 
 def test_an_existing_report_is_kept_unless_told_otherwise(tmp_path: Path) -> None:

@@ -126,16 +126,21 @@ def curves_figure(path: Path, result: SceneResult) -> None:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     holes.set_xticks(range(len(EDGE_BINS)), [b.label for b in EDGE_BINS])
+    # A logarithmic axis fails without anything positive on it (no flat region large enough; a model without holes).
     for axis in (correlation, spectrum):
-        axis.set_xscale("log", base=2)
-        axis.xaxis.set_major_formatter("{x:g}")
-    # Nothing positive to show (a model that changes nothing, no flat region): a logarithmic axis would fail.
-    if any(np.any(line.get_ydata() > 0) for line in spectrum.lines):
+        if _positive(axis, "get_xdata"):
+            axis.set_xscale("log", base=2)
+            axis.xaxis.set_major_formatter("{x:g}")
+    if _positive(spectrum, "get_ydata"):
         spectrum.set_yscale("log")
     sigma.set_ylim(bottom=0)
     handles, labels = sigma.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
     figure.savefig(path, dpi=110)
+
+
+def _positive(axis: Any, getter: str) -> bool:
+    return any(np.any(getattr(line, getter)() > 0) for line in axis.lines)
 
 
 def _source(result: SceneResult, name: str) -> SourceResult:
@@ -145,7 +150,11 @@ def _source(result: SceneResult, name: str) -> SourceResult:
 def _curve(
     axis: Any, source: SourceResult, name: str, bins: list[str], positions: list[float], factor: float, number: int
 ) -> None:
-    estimates = [source.statistics.estimate((name, label)) for label in bins]
+    measured = [
+        (position, source.statistics.estimate((name, label))) for position, label in zip(positions, bins, strict=True)
+    ]
+    positions = [position for position, estimate in measured if estimate.frames]
+    estimates = [estimate for _, estimate in measured if estimate.frames]
     value = factor * np.array([estimate.value for estimate in estimates])
     low = factor * np.array([estimate.low for estimate in estimates])
     high = factor * np.array([estimate.high for estimate in estimates])

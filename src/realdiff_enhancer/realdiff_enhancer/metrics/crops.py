@@ -22,7 +22,7 @@ from realdiff_enhancer.metrics.frames import CleanContext, Measurement
 CROP = 64
 #: A crop takes part where at least this share of its clean depth is known.
 MIN_KNOWN = 0.6
-#: The residual enters as asinh(residual / this) / 3: linear below, logarithmic above. Disparity pixels.
+#: The residual enters as asinh(residual / this): linear below, logarithmic above. Disparity pixels.
 RESIDUAL_SCALE_PX = 0.1
 #: The clean disparity enters relative to the crop's mean, divided by this, clipped to ±1. Disparity pixels.
 CONTEXT_SCALE_PX = 8.0
@@ -81,7 +81,7 @@ def signal_channels(measurement: Measurement) -> NDArray[np.float16]:
     Returns:
         float16 [2, H, W]: compressed residual (0 in holes and where the clean depth is unknown) and hole mask.
     """
-    residual = np.arcsinh(measurement.residual_px / RESIDUAL_SCALE_PX) / 3.0
+    residual = np.arcsinh(measurement.residual_px / RESIDUAL_SCALE_PX)
     return np.stack([residual, measurement.hole]).astype(np.float16)
 
 

@@ -63,30 +63,6 @@ def statistics_test(
     return score(np.concatenate(logits), np.concatenate(truth), np.concatenate(frame), counts)
 
 
-def build_network(channels: int = 5) -> torch.nn.Module:
-    """Build the classifier: four 3×3 convolutions (about 85 k parameters), global mean, one logit.
-
-    Pixels are first folded 2×2 into channels: nothing of the full resolution is lost, at a quarter of the cost. A
-    unit of the last layer sees 34 px; the global mean sums up the crop.
-    """
-    from torch import nn
-
-    def stage(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
-        return [nn.Conv2d(inputs, outputs, 3, stride, 1), nn.GroupNorm(8, outputs), nn.ReLU()]
-
-    return nn.Sequential(
-        nn.PixelUnshuffle(2),
-        *stage(4 * channels, 32, 1),
-        *stage(32, 48, 2),
-        *stage(48, 64, 2),
-        *stage(64, 64, 1),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Dropout(0.1),
-        nn.Linear(64, 1),
-    )
-
-
 class CropBank:
     """Channels of the frames of a scene as tensors, from which crops are gathered.
 
@@ -210,8 +186,12 @@ def _train(
 ) -> torch.nn.Module:
     import torch
 
+    from realdiff_enhancer.metrics.crop_network import build_network
+
     rng = np.random.default_rng(seed)
-    with torch.random.fork_rng(devices=[bank.device] if bank.device.type == "cuda" else []):
+    # The caller's random state stays as it was; deterministic convolutions make a run on CUDA repeatable too.
+    devices = [bank.device] if bank.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.backends.cudnn.flags(enabled=True, deterministic=True):
         torch.manual_seed(seed)
         network = build_network().to(bank.device)
         optimiser = torch.optim.AdamW(network.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
