@@ -39,7 +39,7 @@ figure.chart figcaption { background: var(--card); }
 .scale i { display: block; height: 9px; border-radius: 2px; border: 1px solid var(--line); }
 .key { white-space: nowrap; margin-right: .8rem; }
 .key i { display: inline-block; width: .8em; height: .8em; margin-right: .35em;
-  border: 1px solid var(--line); border-radius: 2px; vertical-align: -.08em; }
+  border: 1px solid var(--soft); border-radius: 2px; vertical-align: -.08em; }
 .scroll { overflow-x: auto; margin: .6rem 0 1.2rem; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; background: var(--card);
   border: 1px solid var(--line); min-width: 50%; }
