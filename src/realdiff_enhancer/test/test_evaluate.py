@@ -239,6 +239,7 @@ def test_incomplete_scenes_are_refused(text: str) -> None:
     [
         (("--steps", "0"), "--steps is too small"),
         (("--max-frames", "3"), "--max-frames is too small"),
+        (("--seed", "-1"), "--seed is too small"),
         (("--models", "none", "none"), "named twice"),
         (("--models", "nonsense"), "unknown enhancer model"),
         (("--weights", "two_stage=x"), "weights belong to none"),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from realdiff_core.camera import CameraModel
 from realdiff_core.errors import OutputError
+from realdiff_enhancer.evaluation.pairs import load_scene, parse_scene
 from realdiff_experiments.report.clouds import View, render_cloud, view_of
 from realdiff_experiments.report.demo import DemoReport, EnhancedFrame, RealFrame
 from realdiff_experiments.report.html import Page
@@ -24,7 +25,7 @@ from realdiff_experiments.report.images import (
     difference_limit,
 )
 from realdiff_experiments.report.reference import REAL_D415, REAL_D435
-from realdiff_experiments.report.statistics import DEPTH_LABELS, EDGE_LABELS, measure
+from realdiff_experiments.report.statistics import DEPTH_LABELS, EDGE_LABELS, DepthStatistics, measure
 
 CAMERA = CameraModel(width=96, height=72, fx=90.0, fy=90.0, cx=47.5, cy=35.5, baseline_m=0.05)
 RNG = np.random.default_rng(0)
@@ -225,9 +226,32 @@ def test_statistics_are_those_of_the_noise_that_was_added() -> None:
 
 
 @pytest.mark.parametrize("reference", [REAL_D435, REAL_D415])
-def test_published_figures_name_their_source_and_use_the_bins_of_the_metrics(reference: object) -> None:
-    assert "frames of github.com/" in reference.source  # type: ignore[attr-defined]
-    assert set(reference.sigma_mm) <= set(DEPTH_LABELS)  # type: ignore[attr-defined]
-    assert set(reference.holes_by_edge_pct) == set(EDGE_LABELS)  # type: ignore[attr-defined]
-    for series in (reference.sigma_mm, reference.holes_by_edge_pct):  # type: ignore[attr-defined]
+def test_published_figures_name_their_source_and_use_the_bins_of_the_metrics(reference: DepthStatistics) -> None:
+    assert "frames of github.com/" in reference.source
+    assert set(reference.sigma_mm) <= set(DEPTH_LABELS)
+    assert set(reference.holes_by_edge_pct) == set(EDGE_LABELS)
+    for series in (reference.sigma_mm, reference.holes_by_edge_pct):
         assert all(e.low < e.value < e.high for e in series.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("folder", "profile", "reference"), [("tron_d435", "d435", REAL_D435), ("ovni_d415", "d415", REAL_D415)]
+)
+def test_published_figures_are_what_the_frames_give(
+    shared_data: Path, folder: str, profile: str, reference: DepthStatistics
+) -> None:
+    path = shared_data / "pairs" / folder
+    if not path.is_dir():
+        pytest.skip(f"the pairs are not here: {path}")
+    scene = load_scene(parse_scene(str(path), profile))
+    frames = range(len(scene.frames))
+    measured = measure("", "", [scene.clean(i) for i in frames], [scene.noisy(i) for i in frames], scene.camera)
+    for published, found in (
+        (reference.sigma_mm, measured.sigma_mm),
+        (reference.holes_by_edge_pct, measured.holes_by_edge_pct),
+    ):
+        for label, estimate in published.items():
+            assert estimate.value == pytest.approx(found[label].value, abs=0.1), label
+    assert reference.hole_rate_pct is not None and measured.hole_rate_pct is not None
+    assert reference.hole_rate_pct.value == pytest.approx(measured.hole_rate_pct.value, abs=0.1)

@@ -81,6 +81,7 @@ def _check(options: argparse.Namespace) -> None:
         ("--steps", options.steps, 1),
         ("--max-frames", options.max_frames, 4),
         ("--resamples", options.resamples, 1),
+        ("--seed", options.seed, 0),
         ("--classifier-steps", options.classifier_steps, 0),
     ):
         if value is not None and value < least:
