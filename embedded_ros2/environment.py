@@ -51,6 +51,16 @@ def cmake_arguments() -> list[str]:
     return [f"-DCMAKE_PROJECT_INCLUDE={HERE / 'cmake' / 'python_interfaces.cmake'}"]
 
 
+def add_to_path(venv: Path) -> None:
+    """Lets the environment's Python find the modules in embedded_ros2/python behind all that is installed.
+
+    A path file and not PYTHONPATH, which would go first: whoever installs the real launch or launch_ros gets those.
+    """
+    for packages in venv.glob("lib/python3.*/site-packages"):
+        # Path files are read in the order of their names.
+        (packages / "zz_embedded_ros2.pth").write_text(f"{HERE / 'python'}\n", encoding="utf-8")
+
+
 def correct_exports(venv: Path) -> int:
     """Makes the wheels' CMake files name the include folders of this Python and this numpy.
 

@@ -63,7 +63,7 @@ def package_digest(folder: Path, root: Path) -> str:
 
 def _settings(layout: Layout) -> dict[str, str]:
     """Returns what a build can't survive a change of: CMake's caches and the installed scripts name these."""
-    python = os.readlink(layout.python) if layout.python.is_symlink() else ""
+    python = str(layout.python.readlink()) if layout.python.is_symlink() else ""
     return {"root": str(layout.root), "sourced": str(layout.sourced), "python": python}
 
 

@@ -14,7 +14,7 @@ usage: ./run COMMAND [ARGUMENT…]
 Sets up what is missing (system packages, virtual environment, colcon build), then runs COMMAND in the built workspace.
 
   ./run demo             record an episode, enhance it, play it through the node, write a report
-  ./run test [ARGUMENT…] the tests (arguments are pytest's): quick ones and whole graphs; -m slow: the long ones
+  ./run test [ARGUMENT…] run the tests, all but the long ones; arguments are pytest's (-m slow: the long ones)
   ./run bench            measure bag, node and model rates; table on screen, build/bench/results.json
   ./run lint             ruff and mypy
   ./run setup            only set up

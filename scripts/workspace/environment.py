@@ -8,7 +8,6 @@ from pathlib import Path
 
 from workspace.layout import Layout
 from workspace.python_env import site_packages
-from workspace.ros import has_module
 from workspace.system import rendering_backend
 
 
@@ -64,23 +63,18 @@ def complete(layout: Layout, env: Mapping[str, str], names: Iterable[str]) -> di
     for name, prefix in zip(names, prefixes, strict=True):
         if (layout.build / name / f"{name.replace('-', '_')}.egg-info").is_dir():
             python.append(layout.build / name)  # development mode: links into the source tree
-        python += sorted(prefix.glob("lib/python3.*/site-packages")) + sorted(prefix.glob("local/lib/python3.*/dist-packages"))
+        python += sorted(prefix.glob("lib/python3.*/site-packages")) + sorted(
+            prefix.glob("local/lib/python3.*/dist-packages")
+        )
     result["AMENT_PREFIX_PATH"] = _join(prefixes, _split(env, "AMENT_PREFIX_PATH"))
     result["CMAKE_PREFIX_PATH"] = _join(prefixes, _split(env, "CMAKE_PREFIX_PATH"))
     libraries = [prefix / "lib" for prefix in prefixes if any((prefix / "lib").glob("lib*.so"))]
     result["LD_LIBRARY_PATH"] = _join(libraries, _split(env, "LD_LIBRARY_PATH"))
     result["COLCON_PREFIX_PATH"] = _join([layout.install], _split(env, "COLCON_PREFIX_PATH"))
-    folders = [*python, *(Path(entry) for entry in _split(env, "PYTHONPATH"))]
-    here = [*folders, site_packages(layout.venv)]
-    path = _split(env, "PATH")
+    result["PYTHONPATH"] = _join(python, _split(env, "PYTHONPATH"))
     if not layout.sourced:
-        # Only where the real ones are not there: whoever installs launch or ros2cli gets those.
-        if not has_module("launch", here):
-            folders.append(layout.embedded / "python")
-        if not has_module("ros2cli", here):
-            path.insert(0, str(layout.embedded / "bin"))
-    result["PYTHONPATH"] = _join(folders)
-    result["PATH"] = _join(path)
+        # At the end, so that whoever installs the real ros2 command gets that.
+        result["PATH"] = _join(_split(env, "PATH"), [layout.embedded / "bin"])
     if backend := rendering_backend(env):
         result.setdefault("MUJOCO_GL", backend)
     return result

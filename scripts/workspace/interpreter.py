@@ -16,7 +16,8 @@ _PREFERRED = ("3.12", "3.11", "3.13", "3.10")
 _QUESTION = """
 import importlib.util, json, os, sys, sysconfig
 header = os.path.join(sysconfig.get_path('include'), 'Python.h')
-print(json.dumps(['%d.%d' % sys.version_info[:2], importlib.util.find_spec('ensurepip') is not None, os.path.exists(header)]))
+has_pip = importlib.util.find_spec('ensurepip') is not None
+print(json.dumps(['%d.%d' % sys.version_info[:2], has_pip, os.path.exists(header)]))
 """
 
 

@@ -47,7 +47,8 @@ def _set_up(layout: Layout, env: Mapping[str, str], rclpy: Path | None) -> None:
         python_env.check_platform()
     fresh = python_env.is_up_to_date(layout)
     interpreter = python_env.choose_interpreter(layout, env, rclpy)
-    system.install(system.missing_for_build(interpreter, env), log=layout.state / "apt.log", env=env)
+    missing = system.missing_for_build(interpreter, env, new_venv=not python_env.is_kept(layout, interpreter))
+    system.install(missing, log=layout.state / "apt.log", env=env)
     if not fresh:
         python_env.update(layout, interpreter, env)
     target = colcon.wanted(layout, env)
@@ -85,7 +86,10 @@ def main(argv: list[str], *, python: str) -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"run: {error}\n  next: make that path writable and readable (or free disk space), then ./run again", file=sys.stderr)
+        print(
+            f"run: {error}\n  next: make that path writable and readable (or free disk space), then ./run again",
+            file=sys.stderr,
+        )
         return 3
     except KeyboardInterrupt:
         print("\nrun: interrupted; ./run goes on where it stopped", file=sys.stderr)

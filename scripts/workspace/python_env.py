@@ -46,7 +46,7 @@ def _files(layout: Layout) -> list[Path]:
 def wanted(layout: Layout) -> dict[str, str]:
     """Returns the stamp of an environment that is up to date."""
     texts = (path.read_bytes() for path in sorted(layout.requirements.glob("*.txt")))
-    return {"requirements": digest(texts), "path": str(layout.venv), "sourced": str(layout.sourced)}
+    return {"requirements": digest(texts), "path": str(layout.venv), "embedded": "" if layout.sourced else "path file"}
 
 
 def stamp_path(layout: Layout) -> Path:
@@ -70,6 +70,11 @@ def choose_interpreter(layout: Layout, env: Mapping[str, str], rclpy: Path | Non
     if present and present.version in ((version,) if version else SUPPORTED) and _lies_where_it_was_made(layout.venv):
         return present
     return find(env, version=version)
+
+
+def is_kept(layout: Layout, interpreter: Interpreter) -> bool:
+    """Tells whether the interpreter is that of the environment, which then is kept."""
+    return interpreter.path == layout.python
 
 
 def _lies_where_it_was_made(venv: Path) -> bool:
@@ -102,7 +107,7 @@ def update(layout: Layout, interpreter: Interpreter, env: Mapping[str, str]) -> 
         SetupError: pip failed: no network, disk full, a package that doesn't exist for this Python.
     """
     pip_env = _pip_environment(env)
-    if interpreter.path != layout.python:
+    if not is_kept(layout, interpreter):
         shutil.rmtree(layout.venv, ignore_errors=True)
         with Step(f"virtual environment (Python {interpreter.version})") as step:
             command = [str(interpreter.path), "-m", "venv", str(layout.venv)]
@@ -131,6 +136,7 @@ def update(layout: Layout, interpreter: Interpreter, env: Mapping[str, str]) -> 
         from embedded_ros2 import environment as embedded
 
         embedded.correct_exports(layout.venv)
+        embedded.add_to_path(layout.venv)
     write_stamp(stamp_path(layout), wanted(layout))
 
 
@@ -158,7 +164,7 @@ def forget_half_installed(folder: Path) -> list[str]:
 def _beside_sourced(layout: Layout, interpreter: Interpreter, env: Mapping[str, str]) -> list[str]:
     """Returns pip arguments for an environment beside a sourced ROS 2: its libraries stay, numpy above all.
 
-    The message modules of a ROS 2 are compiled for the numpy of the distribution; a newer one in front would break them.
+    The message modules of a ROS 2 are compiled for the numpy of the distribution; a newer one in front breaks them.
     """
     modules = [*_ROSDEP_MODULES.values(), *_COLCON_MODULES]
     question = (
@@ -167,7 +173,7 @@ def _beside_sourced(layout: Layout, interpreter: Interpreter, env: Mapping[str, 
         "version = __import__('numpy').__version__ if 'numpy' in found else None\n"
         "print(json.dumps([found, version]))"
     )
-    base = interpreter.path.resolve() if interpreter.path == layout.python else interpreter.path
+    base = interpreter.path.resolve() if is_kept(layout, interpreter) else interpreter.path
     answer = subprocess.run([base, "-c", question], capture_output=True, text=True, env=dict(env))
     if answer.returncode:
         raise SetupError(
@@ -224,8 +230,9 @@ def _explain_pip(log: Path, interpreter: Interpreter) -> SetupError:
     if "No space left on device" in text:
         return SetupError("the disk is full; the environment takes about 3 GB.", f"make room, then: {again}")
     if match := re.search(r"No matching distribution found for (\S+)", text):
+        doubt = " (nor any other version: is the index reachable?)" if "from versions: none" in text else ""
         return SetupError(
-            f"pip finds no {match.group(1)} for Python {interpreter.version}.",
+            f"pip finds no {match.group(1)} for Python {interpreter.version}{doubt}.",
             f"check the index that pip uses ({interpreter.path} -m pip config list), then: {again}",
             tail(log, 6),
         )

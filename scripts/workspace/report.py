@@ -25,6 +25,7 @@ class SetupError(Exception):
         self.detail = detail
 
     def __str__(self) -> str:
+        """Returns the message as it is printed."""
         text = f"run: {self.what}\n  next: {self.fix}"
         if self.detail:
             text += "\n" + "\n".join(f"  | {line}" for line in self.detail.splitlines())
@@ -44,6 +45,7 @@ class Step:
         self._last = self._start
 
     def __enter__(self) -> Step:
+        """Announces the step."""
         if self._terminal:
             self.update("")
         else:
@@ -62,6 +64,7 @@ class Step:
             print(f"run: {self.title} {now - self._start:4.0f} s  {what}", file=sys.stderr, flush=True)
 
     def __exit__(self, kind: object, *_: object) -> None:
+        """Tells how it ended and how long it took."""
         end = "\r\x1b[K" if self._terminal else ""
         result = "done" if kind is None else "stopped"
         print(f"{end}run: {self.title}: {result} ({time.monotonic() - self._start:.0f} s)", file=sys.stderr, flush=True)

@@ -48,15 +48,17 @@ def has_ros_package(name: str, env: Mapping[str, str], root: Path) -> bool:
     )
 
 
-def has_module(name: str, folders: list[Path]) -> bool:
-    """Tells whether one of the folders holds a module or package of that name."""
-    return any((folder / name / "__init__.py").is_file() or (folder / f"{name}.py").is_file() for folder in folders)
-
-
 def without_checkout(env: Mapping[str, str], root: Path) -> dict[str, str]:
-    """Returns the environment without entries that lie in the checkout, so that ./run within ./run adds nothing twice."""
+    """Returns the environment without entries of the checkout, so that ./run within ./run adds nothing twice."""
     result = dict(env)
-    for name in ("PATH", "PYTHONPATH", "AMENT_PREFIX_PATH", "CMAKE_PREFIX_PATH", "COLCON_PREFIX_PATH", "LD_LIBRARY_PATH"):
+    for name in (
+        "PATH",
+        "PYTHONPATH",
+        "AMENT_PREFIX_PATH",
+        "CMAKE_PREFIX_PATH",
+        "COLCON_PREFIX_PATH",
+        "LD_LIBRARY_PATH",
+    ):
         if name in result:
             kept = [str(entry) for entry in _entries(result[name]) if not entry.is_relative_to(root)]
             if kept:

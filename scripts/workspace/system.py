@@ -54,8 +54,8 @@ def missing_rendering(env: Mapping[str, str]) -> list[Missing]:
     return []
 
 
-def missing_for_build(interpreter: Interpreter, env: Mapping[str, str]) -> list[Missing]:
-    """Returns what the virtual environment and the colcon build lack."""
+def missing_for_build(interpreter: Interpreter, env: Mapping[str, str], *, new_venv: bool) -> list[Missing]:
+    """Returns what the virtual environment (if a new one is to be made) and the colcon build lack."""
     missing = []
     path = env.get("PATH")
     if not any(shutil.which(name, path=path) for name in (env.get("CXX") or "c++", "g++", "clang++")):
@@ -66,7 +66,7 @@ def missing_for_build(interpreter: Interpreter, env: Mapping[str, str]) -> list[
         missing.append(Missing("cmake", ("cmake",)))
     version = interpreter.version
     prefix = "python3" if interpreter.path.name == "python3" else f"python{version}"
-    if not interpreter.has_venv:
+    if new_venv and not interpreter.has_venv:
         missing.append(Missing(f"Python {version}'s venv module", (f"{prefix}-venv",)))
     if not interpreter.has_headers:
         missing.append(Missing(f"Python {version}'s headers", (f"{prefix}-dev",)))
