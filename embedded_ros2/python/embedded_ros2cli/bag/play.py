@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from operator import ge
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +27,11 @@ _NS = 1_000_000_000
 #: Sleeping is exact to about 0.1 ms; the rest of the time to a message is waited for in a loop.
 _SLEEP_MARGIN_S = 0.0002
 #: Publishers wait at most this long for subscriptions that are in the graph already [s].
-_MATCH_LIMIT_S = 2.0
+_MATCH_LIMIT_S = 3.0
 #: Where no other node is found, one may still be late to answer [s].
 _ALONE_S = 1.5
-#: Time for news of an endpoint to go round [s].
-_SETTLE_S = 0.2
+#: News of endpoints come within this time of each other [s].
+_SETTLE_S = 0.5
 
 
 def _positive(text: str) -> float:
@@ -225,18 +226,19 @@ class Player:
     def __wait_matched(self) -> None:
         """Wait until the subscriptions that exist have found the publishers: the first messages matter too."""
         publishers = [*self.__publishers.values(), *([self.__clock_publisher] if self.__clock_publisher else [])]
-        start = time.monotonic()
-        time.sleep(_SETTLE_S)
+        start = since = time.monotonic()
+        known = None
         while time.monotonic() - start < _MATCH_LIMIT_S and not self.__stopped.is_set():
-            missing = [
-                item for item in publishers if item.get_subscription_count() < self.__node.count_subscribers(item.topic)
-            ]
-            alone = self.__node.get_node_names() == [self.__node.get_name()]
-            if not missing and not (alone and time.monotonic() - start < _ALONE_S):
-                break
             time.sleep(0.02)
-        # The other side may know a little later than this one.
-        time.sleep(_SETTLE_S)
+            now = time.monotonic()
+            wanted = [self.__node.count_subscribers(item.topic) for item in publishers]
+            matched = [item.get_subscription_count() for item in publishers]
+            seen = (len(self.__node.get_node_names()), wanted, matched)
+            if seen != known:
+                known, since = seen, now
+            # Endpoints become known after their nodes, so no news for a while is the only sign of the end.
+            if all(map(ge, matched, wanted)) and now - since >= (_SETTLE_S if seen[0] > 1 else _ALONE_S):
+                return
 
     def __messages(self, reader: Any, connections: list[Connection], first: int) -> Iterator[tuple[int, int, bytes]]:
         """Yield (connection id, time [ns], bytes), read ahead in a thread."""

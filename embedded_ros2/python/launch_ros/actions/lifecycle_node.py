@@ -106,9 +106,12 @@ class LifecycleNode(Node):
         try:
             self.__ask(context, transition_id)
         except InvalidHandle:
-            # The node of the launch is gone while a thread still waits on it.
+            # The launch's own node is gone while this thread still waits on it.
             if not context.is_shutdown:
                 raise
+            get_logger("launch_ros.actions.lifecycle_node").warning(
+                f"Abandoning the transition of '{self.node_name}', due to shutdown."
+            )
 
     def __ask(self, context: LaunchContext, transition_id: int) -> None:
         logger = get_logger("launch_ros.actions.lifecycle_node")
