@@ -1,7 +1,7 @@
 """TSDF fusion of a window of depth frames, and clean depth of each frame from all the others.
 
-The volume of a window is a weighted mean over its frames, so one frame is taken out exactly by subtracting its share: a window
-of N frames costs 2·N integrations instead of N². What is ray-cast at a frame's pose has then never seen that frame.
+The volume of a window is a weighted mean over its frames, so one frame is taken out exactly by subtracting its share: a
+window of N frames costs 2·N integrations instead of N². What is ray-cast at a frame's pose has never seen that frame.
 """
 
 from __future__ import annotations
@@ -25,9 +25,7 @@ class FusionConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     voxel_m: float = Field(0.006, gt=0, description="side of a voxel")
-    truncation_voxels: float = Field(
-        10.0, gt=1, description="truncation distance in voxels; ≥ 3 σ of the farthest depth"
-    )
+    truncation_voxels: float = Field(10.0, gt=1, description="truncation in voxels; ≥ 3 σ of the farthest depth")
     near_m: float = Field(0.15, gt=0, description="measured depth under which a pixel is not fused")
     far_m: float = Field(3.0, gt=0, description="measured depth over which a pixel is not fused")
     min_views: float = Field(3.0, ge=1, description="frames that must have seen a surface")
@@ -63,7 +61,11 @@ class WindowVolume:
         self._config = config
         self._core = self._o3d.core
         self._device = self._core.Device("CPU:0")
-        self._K = self._core.Tensor(np.asarray(K, np.float64))
+        self._K = np.asarray(K, np.float64)
+        # Integration takes the pixel at floor(u, v), while K has pixel centres at whole numbers: half a pixel makes it
+        # the nearest one. Without it all surfaces seen at an angle move by half a pixel.
+        shifted = self._K + np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
+        self._integration_K = self._core.Tensor(shifted)
         self._depths = [self._image(depth) for depth in depths_m]
         self._poses = [np.asarray(p, np.float64) for p in poses]
         self._size = depths_m[0].shape
@@ -96,7 +98,12 @@ class WindowVolume:
         scout = self._new_grid(1)
         return [
             scout.compute_unique_block_coordinates(
-                depth, self._K, self._extrinsic(pose), 1.0, self._config.far_m, self._config.truncation_voxels
+                depth,
+                self._integration_K,
+                self._extrinsic(pose),
+                1.0,
+                self._config.far_m,
+                self._config.truncation_voxels,
             )
             for depth, pose in zip(self._depths, self._poses, strict=True)
         ]
@@ -123,7 +130,7 @@ class WindowVolume:
         self._grid.integrate(
             blocks,
             self._depths[index],
-            self._K,
+            self._integration_K,
             self._extrinsic(self._poses[index]),
             1.0,
             self._config.far_m,
@@ -149,19 +156,31 @@ class WindowVolume:
             total = mean * weight - share.tsdf
             self._mean[share.rows] = np.divide(total, rest, out=np.zeros_like(total), where=rest > 0.5)
             self._weight[share.rows] = rest
-        mesh = self._grid.extract_triangle_mesh(self._config.min_views - 0.5)
-        for rows, mean, weight in reversed(changed):
-            self._mean[rows], self._weight[rows] = mean, weight
-        if len(mesh.triangle.indices) == 0:
+        try:
+            mesh = self._mesh()
+        finally:
+            for rows, mean, weight in reversed(changed):
+                self._mean[rows], self._weight[rows] = mean, weight
+        if mesh is None:
             return None
         scene = self._o3d.t.geometry.RaycastingScene()
         scene.add_triangles(mesh)
         return scene
 
+    def _mesh(self) -> Any | None:
+        try:
+            mesh = self._grid.extract_triangle_mesh(self._config.min_views - 0.5)
+        except RuntimeError as error:
+            # Open3D fails on its own empty result instead of returning it.
+            if "Tensor has shape {0}" not in str(error):
+                raise
+            return None
+        return mesh if len(mesh.triangle.indices) > 0 else None
+
     def cast(self, scene: Any, pose: FloatArray) -> npt.NDArray[np.float32]:
         """Depth of a scene at a pose: float32 [H,W], m, NaN where nothing is hit or a surface is seen from behind."""
         height, width = self._size
-        K = self._K.numpy()
+        K = self._K
         cols, rows = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64))
         directions = np.stack([(cols - K[0, 2]) / K[0, 0], (rows - K[1, 2]) / K[1, 1], np.ones_like(cols)], axis=-1)
         world = directions @ pose[:3, :3].T  # z in the camera frame is 1, so the ray parameter is the depth

@@ -1,7 +1,7 @@
 """Folders of clean/noisy pairs: writing them one by one, reading them, packing several into one file for training.
 
-Layout: ``clean/NNNNNN.png`` (16 bit, 0.1 mm, 0 = unknown), ``noisy/NNNNNN.png`` (16 bit, 1 mm, 0 = hole), ``K.txt`` (3x3),
-``pairs.csv`` (one line a pair: frame, window, figures), ``meta.yaml`` (source, licence, camera, baseline_m).
+Layout: ``clean/NNNNNN.png`` (16 bit, 0.1 mm, 0 = unknown), ``noisy/NNNNNN.png`` (16 bit, 1 mm, 0 = hole), ``K.txt``
+(3x3), ``pairs.csv`` (one line a pair: frame, window, figures), ``meta.yaml`` (source, licence, camera, baseline_m).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Clean/noisy pairs from a sequence of depth frames: windows, camera motion, fusion without the measured frame, gate."""
+"""Clean/noisy pairs from a depth sequence: windows, camera motion, fusion without the measured frame, gate."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from realdiff_core.errors import RealdiffError
 
 from realdiff_enhancer.data.fusion import FusionConfig, WindowVolume
+from realdiff_enhancer.data.gap_filling import fill_gaps
 from realdiff_enhancer.data.pair_quality import GateConfig, PairStatistics, drop_wrong_places, measure
 from realdiff_enhancer.data.registration import (
     InverseDepthFrame,
@@ -31,10 +32,10 @@ class PairConfig(BaseModel):
 
     window: int = Field(14, ge=4, description="frames fused together; long windows drift, short ones leave gaps")
     step: int = Field(7, ge=1, description="frames from one window to the next")
-    apart_m: float = Field(
-        0.004, ge=0, description="views nearer to the measured one than this and apart_deg are left out too"
+    apart_px: float = Field(8.0, ge=0, description="views whose image moved less than this are left out as well")
+    fill_px: int = Field(
+        48, ge=0, description="longest gap in a row, beside an edge, that the background is continued in"
     )
-    apart_deg: float = Field(0.4, ge=0, description="see apart_m: such views share the measured frame's static error")
     clean_far_m: float = Field(2.6, gt=0, description="clean depth beyond this is unknown")
     refine_iterations: int = Field(2, ge=0, description="alignments of the measured frame with the fused surface")
     registration: RegistrationConfig = RegistrationConfig()
@@ -143,14 +144,29 @@ def _window_poses(
     return refine_jointly(frames, poses, config.registration)
 
 
-def views_to_leave_out(poses: Sequence[FloatArray], measured: int, apart_m: float, apart_deg: float) -> list[int]:
-    """The measured view and those so near that they repeat its error instead of averaging it out."""
+def views_to_leave_out(
+    frame: InverseDepthFrame, poses: Sequence[FloatArray], measured: int, apart_px: float
+) -> list[int]:
+    """The measured view, and those so near that they repeat its error instead of averaging it out.
+
+    The error of a stereo camera is a pattern with a correlation length of 10 to 20 px that moves with the camera: a
+    view whose image is shifted by much less shares it.
+
+    Args:
+        frame: the measured frame.
+        poses: T_world_camera of all views.
+        measured: index of the measured one.
+        apart_px: median shift of its points under which a view is left out.
+    """
+    points = frame.points(24)
     inverse = np.linalg.inv(poses[measured])
+    pixels = points[:, :2] / points[:, 2:]
     left_out = []
     for index, pose in enumerate(poses):
-        motion = inverse @ pose
-        angle = np.degrees(np.arccos(np.clip((np.trace(motion[:3, :3]) - 1) / 2, -1, 1)))
-        if index == measured or (np.linalg.norm(motion[:3, 3]) < apart_m and angle < apart_deg):
+        motion = np.linalg.inv(inverse @ pose)
+        moved = points @ motion[:3, :3].T + motion[:3, 3]
+        shift = np.linalg.norm(moved[:, :2] / np.maximum(moved[:, 2:], 1e-3) - pixels, axis=1) * frame.K[0, 0]
+        if index == measured or (shift.size and float(np.median(shift)) < apart_px):
             left_out.append(index)
     return left_out
 
@@ -168,7 +184,7 @@ def _candidate(
     local = index - chosen.start
     range_m = (config.fusion.near_m, config.clean_far_m)
     clean = np.full(noisy.shape, np.nan, np.float32)
-    scene = volume.scene_without(views_to_leave_out(poses, local, config.apart_m, config.apart_deg))
+    scene = volume.scene_without(views_to_leave_out(frame, poses, local, config.apart_px))
     if scene is not None:
         pose = np.array(poses[local])
         clean = volume.cast(scene, pose)
@@ -177,6 +193,7 @@ def _candidate(
             pose = pose @ align(frame, model, np.eye(4), config.registration, levels=[1, 2]).T
             clean = volume.cast(scene, pose)
         clean[clean > config.clean_far_m] = np.nan
+        clean = fill_gaps(clean, noisy, factor, max_gap_px=config.fill_px, step_px=config.gate.edge_px)
         clean = drop_wrong_places(clean, noisy, factor, config.gate)
     statistics = measure(clean, noisy, factor, range_m, config.gate)
     return PairCandidate(

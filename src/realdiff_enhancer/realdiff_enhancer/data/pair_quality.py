@@ -24,9 +24,7 @@ class GateConfig(BaseModel):
     low_frequency_px: float = Field(0.16, gt=0, description="largest robust σ of the residual's 41 px mean")
     outlier_px: float = Field(1.0, gt=0, description="residual, away from edges, that makes a pixel an outlier")
     outlier_share: float = Field(0.05, ge=0, le=1, description="largest share of outliers")
-    coverage: float = Field(
-        0.75, ge=0, le=1, description="smallest share of measured pixels in range with a clean depth"
-    )
+    coverage: float = Field(0.6, ge=0, le=1, description="smallest share of measured pixels with a clean depth")
     edge_margin_px: int = Field(6, ge=0, description="pixels this near to a clean depth edge do not count for the gate")
     edge_px: float = Field(0.5, gt=0, description="step between neighbours of the clean depth that makes an edge")
     local_bias_px: float = Field(0.45, gt=0, description="places whose mean residual is larger become unknown")
@@ -150,8 +148,8 @@ def drop_wrong_places(
 ) -> npt.NDArray[np.float32]:
     """Make places unknown where the clean depth is wrong over an area wider than the sensor's own errors.
 
-    A thing that moved, or slipped in the registration, shows as a residual of one sign over tens of pixels; the sensor's
-    errors change sign every 10 to 20 px.
+    A thing that moved, or slipped in the registration, shows as a residual of one sign over tens of pixels; the
+    sensor's errors change sign every 10 to 20 px.
 
     Returns:
         float32 [H,W], m, NaN = unknown.

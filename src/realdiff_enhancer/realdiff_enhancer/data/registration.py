@@ -1,9 +1,10 @@
 """Camera motion from depth alone: alignment of inverse-depth images.
 
-A stereo camera's error is close to uniform in disparity, so frames are aligned where the error is uniform too. A point of
-frame i seen at pixel u of frame j gives the residual ``w_j(u) - 1/z`` (inverse depths, in px of disparity after scaling by
-fx·baseline): the projective point-to-plane residual, weighted as the sensor's noise demands. Metres would let far,
-noisy surfaces drown near ones. A plane's inverse depth is linear in the pixel, so bilinear sampling is exact on planes.
+A stereo camera's error is close to uniform in disparity, so frames are aligned where the error is uniform too. A point
+of frame i seen at pixel u of frame j gives the residual ``w_j(u) - 1/z`` (inverse depths, in px of disparity after
+scaling by fx·baseline): the projective point-to-plane residual, weighted as the sensor's noise demands. Metres would
+let far, noisy surfaces drown near ones. A plane's inverse depth is linear in the pixel, so bilinear sampling is exact
+on planes.
 
 Poses are 4x4 float64 ``T_world_camera`` (camera: optical frame, x right, y down, z forward; metres).
 """
@@ -28,7 +29,7 @@ class RegistrationConfig(BaseModel):
     near_m: float = Field(0.15, gt=0, description="depth under which a pixel is ignored")
     far_m: float = Field(6.0, gt=0, description="depth over which a pixel is ignored")
     smooth_px: int = Field(5, ge=1, description="side of the box filter applied to inverse depth before alignment")
-    edge_px: float = Field(1.5, gt=0, description="disparity range over the box above which a pixel counts as an edge")
+    edge_px: float = Field(1.0, gt=0, description="disparity range over the box above which a pixel counts as an edge")
     strides: tuple[int, ...] = Field((12, 6, 4), description="pixel step of the sampled points, coarse to fine")
     gates_px: tuple[float, ...] = Field((4.0, 1.5, 0.6), description="disparity residual over which a match is dropped")
     iterations: tuple[int, ...] = Field((12, 10, 8), description="Gauss-Newton steps a level")
@@ -37,9 +38,7 @@ class RegistrationConfig(BaseModel):
     search_steps: int = Field(5, ge=1, description="number of rotations tried (1: only the prediction)")
     links: int = Field(6, ge=1, description="joint refinement: a frame is linked with this many earlier frames")
     joint_iterations: int = Field(12, ge=0, description="Gauss-Newton steps of the joint refinement of a window")
-    min_overlap: float = Field(
-        0.25, ge=0, le=1, description="share of points that must match, else the pair is not linked"
-    )
+    min_overlap: float = Field(0.25, ge=0, le=1, description="share of points that must match to link a pair")
 
 
 @dataclass(frozen=True)
@@ -245,12 +244,10 @@ def track(frames: Sequence[InverseDepthFrame], config: RegistrationConfig) -> li
     """
     poses = [np.eye(4)]
     velocity = np.eye(4)
+    angles = np.zeros(1)
+    if config.search_steps > 1:
+        angles = np.radians(np.linspace(-config.search_deg, config.search_deg, config.search_steps))
     for previous, frame in zip(frames[:-1], frames[1:], strict=True):
-        angles = (
-            np.radians(np.linspace(-config.search_deg, config.search_deg, config.search_steps))
-            if config.search_steps > 1
-            else [0.0]
-        )
         guesses = [velocity, np.eye(4)] + [se3_exp([0, 0, 0, 0, a, 0]) @ velocity for a in angles if abs(a) > 1e-9]
         coarse = [align(frame, previous, guess, config, levels=[0]) for guess in guesses]
         coarse.sort(key=lambda c: c.cost + (1 - c.overlap))
@@ -266,8 +263,8 @@ def refine_jointly(
 ) -> list[npt.NDArray[np.float64]]:
     """Refine all poses of a window together over many pairs, so that errors do not add up along the chain.
 
-    Every frame is aligned with up to ``links`` earlier frames at growing distances; one Gauss-Newton system over all pairs
-    and all poses (the first one fixed) is solved repeatedly.
+    Every frame is aligned with up to ``links`` earlier frames at growing distances; one Gauss-Newton system over all
+    pairs and all poses (the first one fixed) is solved repeatedly.
     """
     n = len(frames)
     T = [np.array(p, np.float64) for p in poses]
