@@ -19,6 +19,7 @@ setup(
     license="Apache-2.0",
     entry_points={"console_scripts": [
             "depth_enhancer = realdiff_enhancer.node:main",
+            "bench = realdiff_enhancer.bench:cli",
             "enhance = realdiff_enhancer.commands.enhance:cli",
             "evaluate = realdiff_enhancer.commands.evaluate:main",
             "pack_pairs = realdiff_enhancer.commands.pack_pairs:main",

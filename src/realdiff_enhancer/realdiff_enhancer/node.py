@@ -27,6 +27,7 @@ from realdiff_core.provenance import BagProvenance, DepthKind, EnhancementRecord
 from realdiff_core.topics import ENHANCED_PREFIX, PROVENANCE, camera_info_topic
 from sensor_msgs.msg import CameraInfo, Image
 
+from realdiff_enhancer.memory import keep_freed_memory
 from realdiff_enhancer.models.registry import create_model
 from realdiff_enhancer.node_parameters import PARAMETERS, declare
 from realdiff_enhancer.stream import StreamEnhancer, StreamResult
@@ -349,6 +350,7 @@ def _discrepancy_image(discrepancy: np.ndarray, header: Any) -> Image:
 
 def main(args: list[str] | None = None) -> None:
     """Entry point of `ros2 run realdiff_enhancer depth_enhancer`."""
+    keep_freed_memory()
     rclpy.init(args=args)
     node: DepthEnhancer | None = None
     try:

@@ -65,8 +65,10 @@ def main(argv: list[str] | None = None) -> int:
 
     from realdiff_enhancer.bag_enhancer import count_frames, enhance, output_paths
     from realdiff_enhancer.job import EnhanceOptions
+    from realdiff_enhancer.memory import keep_freed_memory
     from realdiff_enhancer.models.registry import create_model
 
+    keep_freed_memory()
     options = EnhanceOptions(
         model=arguments.model,
         seed=arguments.seed,

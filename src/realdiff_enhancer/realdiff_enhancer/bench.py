@@ -1,0 +1,205 @@
+"""How fast is enhancement? ``ros2 run realdiff_enhancer bench`` prints what ``./run bench`` collects.
+
+Models frame by frame in one thread, the bag enhancer from bag to bag, and the node between a camera process and a
+subscriber over DDS; 640×480, 16UC1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from realdiff_core.cli import parser, progress, run_command
+
+from realdiff_enhancer.memory import keep_freed_memory
+
+COMMAND = "ros2 run realdiff_enhancer bench"
+EXAMPLES = """\
+  ros2 run realdiff_enhancer bench
+  ros2 run realdiff_enhancer bench --only models bags --json
+"""
+PARTS = ("models", "bags", "node")
+MODELS = ("none", "gaussian", "perlin", "disparity")
+SIZE = (480, 640)
+# What the project asks for on two cores: bag to bag without a model, frames/s; a live camera's rate, nothing lost.
+BAG_TARGET_FPS = 150.0
+LIVE_RATE_HZ = 30.0
+FRAME_TARGET_MS = 20.0
+
+Figure = dict[str, Any]
+
+
+def bench(parts: tuple[str, ...] = PARTS, frames: int = 200) -> list[Figure]:
+    """Measures.
+
+    Args:
+        parts: Some of `PARTS`. The node needs rclpy and realdiff_msgs.
+        frames: Frames of each measurement.
+
+    Returns:
+        One ``{name, value, unit, baseline, ratio, command}`` a figure. The baseline is the project's target, None where
+        there is none.
+    """
+    keep_freed_memory()
+    steps: dict[str, Callable[[int], Iterator[Figure]]] = {"models": _models, "bags": _bags, "node": _node}
+    results: list[Figure] = []
+    with progress("enhancer", len(parts), "parts") as bar:
+        for part in parts:
+            results += steps[part](frames)
+            bar.advance()
+    return results
+
+
+def _figure(name: str, value: float, unit: str, baseline: float | None = None) -> Figure:
+    return {
+        "name": name,
+        "value": round(value, 2),
+        "unit": unit,
+        "baseline": baseline,
+        "ratio": None if baseline is None else round(value / baseline, 3),
+        "command": COMMAND,
+    }
+
+
+def _models(frames: int) -> Iterator[Figure]:
+    """CPU time of one frame: wall time would measure whoever else is on the machine."""
+    import cv2
+    import numpy as np
+    from realdiff_core.camera import CameraModel
+    from realdiff_core.config import camera_profile
+    from realdiff_core.depth import depth_to_metres
+    from realdiff_core.seeds import frame_seed
+
+    from realdiff_enhancer.models import DepthFrames, create_model
+    from realdiff_enhancer.synthetic_camera import depth_scene
+
+    profile = camera_profile("d435")
+    camera = CameraModel.from_fov(SIZE[1], SIZE[0], 55, baseline_m=profile.baseline_m)
+    depth = depth_to_metres(depth_scene(0, *SIZE), "16UC1")[None]
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        for name in MODELS[1:]:
+            model = create_model(name, profile=profile)
+            seeds = [frame_seed(0, "bench", index) for index in range(frames)]
+            times = []
+            for index, seed in enumerate(seeds):
+                begin = time.thread_time()
+                previous = tuple(seeds[max(0, index - model.history) : index])
+                model.enhance(DepthFrames(depth, None, camera, (seed,), previous))
+                times.append(1e3 * (time.thread_time() - begin))
+            target = FRAME_TARGET_MS if name == "disparity" else None
+            yield _figure(f"model {name}, CPU time a frame, one thread", float(np.median(times)), "ms", target)
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _bags(frames: int) -> Iterator[Figure]:
+    from realdiff_core.bag import BagWriter, Storage
+    from realdiff_core.camera import CameraModel
+    from realdiff_core.config import camera_profile
+    from realdiff_core.image import numpy_to_image_fields
+    from realdiff_core.messages import CAMERA_INFO, IMAGE, make, make_header
+    from realdiff_core.provenance import BagProvenance, DepthKind
+
+    from realdiff_core import topics
+    from realdiff_enhancer.bag_enhancer import enhance_bag
+    from realdiff_enhancer.job import EnhanceOptions
+    from realdiff_enhancer.models import create_model
+    from realdiff_enhancer.synthetic_camera import depth_scene
+
+    profile = camera_profile("d435")
+    camera = CameraModel.from_fov(SIZE[1], SIZE[0], 55, topics.DEPTH_FRAME)
+    storages: tuple[Storage, ...] = ("mcap", "sqlite3")
+    with tempfile.TemporaryDirectory(prefix="realdiff-bench-") as name:
+        folder = Path(name)
+        for storage in storages:
+            with BagWriter(folder / storage, storage) as writer:
+                writer.add_topic(topics.DEPTH_INFO, CAMERA_INFO)
+                writer.add_topic(topics.DEPTH_IMAGE, IMAGE)
+                writer.set_provenance(
+                    BagProvenance(depth={topics.DEPTH_IMAGE: DepthKind.CLEAN_SIM}, source="simulation")
+                )
+                for index in range(frames):
+                    stamp = 1 + index * 33_333_333
+                    header = make_header(stamp, topics.DEPTH_FRAME)
+                    info = make(CAMERA_INFO, header=header, **camera.to_camera_info_fields())
+                    fields = numpy_to_image_fields(depth_scene(index % 30, *SIZE), "16UC1")
+                    writer.write_message(topics.DEPTH_INFO, stamp, info)
+                    writer.write_message(topics.DEPTH_IMAGE, stamp, make(IMAGE, header=header, **fields))
+            for model_name in ("none", "gaussian", "disparity"):
+                options = EnhanceOptions(model=model_name, overwrite=True)
+                model = create_model(model_name, profile=profile)
+                results = [enhance_bag(folder / storage, [folder / "out"], model, profile, options) for _ in range(3)]
+                best = max(result.frames / result.seconds for result in results)
+                target = BAG_TARGET_FPS if model_name == "none" else None
+                yield _figure(f"bag enhancer, {storage}, model {model_name}", best, "frames/s", target)
+
+
+def _node(frames: int) -> Iterator[Figure]:
+    """A camera process at 30 Hz, the node, and a subscriber in this process."""
+    import struct
+
+    import numpy as np
+    from sensor_msgs.msg import Image
+
+    from realdiff_enhancer.live import LiveEnhancer
+
+    latencies: list[float] = []
+
+    def received(raw: bytes) -> None:
+        seconds, nanoseconds = struct.unpack_from("<iI", raw, 4)
+        latencies.append(1e3 * (time.time() - seconds - 1e-9 * nanoseconds))
+
+    from realdiff_msgs.msg import EnhancerStatus
+
+    statuses: list[EnhancerStatus] = []
+    with LiveEnhancer(100 + os.getpid() % 100, model="disparity") as live:
+        live.listen(Image, live.output_topic, received, raw=True)
+        live.listen(EnhancerStatus, "/depth_enhancer/status", statuses.append)
+        if not (live.change("configure") and live.change("activate")):
+            raise RuntimeError("the node could not be activated")
+        camera = live.camera("--frames", frames, "--rate", LIVE_RATE_HZ)
+        live.until(lambda: len(latencies) >= frames or camera.poll() is not None, frames / LIVE_RATE_HZ + 60)
+        live.until(lambda: False, 1.5)
+    label = "node, disparity, 640×480 at 30 Hz over DDS"
+    rates = [status.rate_hz for status in statuses if status.rate_hz > 0]
+    steady = rates[1:-1] or rates or [0.0]
+    yield _figure(f"{label}: frames that arrived", len(latencies), "frames", float(frames))
+    yield _figure(f"{label}: output rate", float(np.median(steady)), "Hz", LIVE_RATE_HZ)
+    for share in (50, 99):
+        value = float(np.percentile(latencies, share)) if latencies else float("nan")
+        yield _figure(f"{label}: latency camera to subscriber, p{share}", value, "ms")
+
+
+def main() -> int:
+    """Run the command line."""
+    arguments = parser("Measure models, bag enhancer and node.", EXAMPLES, "bench")
+    arguments.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts (default: all)")
+    arguments.add_argument("--frames", type=int, default=200, help="frames of each measurement (default: 200)")
+    arguments.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    options = arguments.parse_args()
+    if options.frames < 10:
+        arguments.error("--frames must be at least 10")
+    results = bench(tuple(options.only), options.frames)
+    if options.json:
+        print(json.dumps(results, indent=2, ensure_ascii=False))
+        return 0
+    for result in results:
+        target = "" if result["baseline"] is None else f"  (target {result['baseline']:g}, ratio {result['ratio']:g})"
+        print(f"{result['name']:<72} {result['value']:>8.1f} {result['unit']}{target}")
+    return 0
+
+
+def cli() -> None:
+    """Entry point of ``ros2 run realdiff_enhancer bench``."""
+    run_command(main)
+
+
+if __name__ == "__main__":
+    cli()
