@@ -1,4 +1,4 @@
-"""``ros2 run realdiff_enhancer make_pairs``: clean/noisy depth pairs from a real camera that moves in a static scene."""
+"""``ros2 run realdiff_enhancer make_pairs``: clean/noisy depth pairs from a real camera moving in a static scene."""
 
 from __future__ import annotations
 

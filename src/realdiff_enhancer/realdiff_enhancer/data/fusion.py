@@ -24,11 +24,13 @@ class FusionConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    voxel_m: float = Field(0.006, gt=0, description="side of a voxel")
-    truncation_voxels: float = Field(10.0, gt=1, description="truncation in voxels; ≥ 3 σ of the farthest depth")
-    near_m: float = Field(0.15, gt=0, description="measured depth under which a pixel is not fused")
-    far_m: float = Field(3.0, gt=0, description="measured depth over which a pixel is not fused")
-    min_views: float = Field(3.0, ge=1, description="frames that must have seen a surface")
+    voxel_m: float = Field(default=0.006, gt=0, description="side of a voxel")
+    truncation_voxels: float = Field(
+        default=10.0, gt=1, description="truncation in voxels; ≥ 3 σ of the farthest depth"
+    )
+    near_m: float = Field(default=0.15, gt=0, description="measured depth under which a pixel is not fused")
+    far_m: float = Field(default=3.0, gt=0, description="measured depth over which a pixel is not fused")
+    min_views: float = Field(default=3.0, ge=1, description="frames that must have seen a surface")
 
 
 @dataclass

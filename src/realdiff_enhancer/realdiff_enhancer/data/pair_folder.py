@@ -29,10 +29,10 @@ class PairMeta(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     source: str = Field(description="name of the sequence")
-    licence: str = Field("", description="licence of its images; empty if not stated")
+    licence: str = Field(default="", description="licence of its images; empty if not stated")
     camera: str = Field(description="camera profile")
     baseline_m: float = Field(gt=0, description="stereo baseline")
-    use: str = Field("", description="what the pairs may be used for, for example: evaluation only")
+    use: str = Field(default="", description="what the pairs may be used for, for example: evaluation only")
 
 
 class PairFolderWriter:

@@ -30,14 +30,20 @@ class PairConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    window: int = Field(14, ge=4, description="frames fused together; long windows drift, short ones leave gaps")
-    step: int = Field(7, ge=1, description="frames from one window to the next")
-    apart_px: float = Field(8.0, ge=0, description="views whose image moved less than this are left out as well")
-    fill_px: int = Field(
-        48, ge=0, description="longest gap in a row, beside an edge, that the background is continued in"
+    window: int = Field(
+        default=14, ge=4, description="frames fused together; long windows drift, short ones leave gaps"
     )
-    clean_far_m: float = Field(2.6, gt=0, description="clean depth beyond this is unknown")
-    refine_iterations: int = Field(2, ge=0, description="alignments of the measured frame with the fused surface")
+    step: int = Field(default=7, ge=1, description="frames from one window to the next")
+    apart_px: float = Field(
+        default=8.0, ge=0, description="views whose image moved less than this are left out as well"
+    )
+    fill_px: int = Field(
+        default=48, ge=0, description="longest gap in a row, beside an edge, that the background is continued in"
+    )
+    clean_far_m: float = Field(default=2.6, gt=0, description="clean depth beyond this is unknown")
+    refine_iterations: int = Field(
+        default=2, ge=0, description="alignments of the measured frame with the fused surface"
+    )
     registration: RegistrationConfig = RegistrationConfig()
     fusion: FusionConfig = FusionConfig()
     gate: GateConfig = GateConfig()

@@ -19,16 +19,20 @@ class GateConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sigma_px: float = Field(0.3, gt=0, description="largest robust σ of the residual away from edges")
-    bias_px: float = Field(0.1, gt=0, description="largest median residual")
-    low_frequency_px: float = Field(0.16, gt=0, description="largest robust σ of the residual's 41 px mean")
-    outlier_px: float = Field(1.0, gt=0, description="residual, away from edges, that makes a pixel an outlier")
-    outlier_share: float = Field(0.05, ge=0, le=1, description="largest share of outliers")
-    coverage: float = Field(0.6, ge=0, le=1, description="smallest share of measured pixels with a clean depth")
-    edge_margin_px: int = Field(6, ge=0, description="pixels this near to a clean depth edge do not count for the gate")
-    edge_px: float = Field(0.5, gt=0, description="step between neighbours of the clean depth that makes an edge")
-    local_bias_px: float = Field(0.45, gt=0, description="places whose mean residual is larger become unknown")
-    local_size_px: int = Field(31, ge=3, description="size of such a place")
+    sigma_px: float = Field(default=0.3, gt=0, description="largest robust σ of the residual away from edges")
+    bias_px: float = Field(default=0.1, gt=0, description="largest median residual")
+    low_frequency_px: float = Field(default=0.16, gt=0, description="largest robust σ of the residual's 41 px mean")
+    outlier_px: float = Field(default=1.0, gt=0, description="residual, away from edges, that makes a pixel an outlier")
+    outlier_share: float = Field(default=0.05, ge=0, le=1, description="largest share of outliers")
+    coverage: float = Field(default=0.6, ge=0, le=1, description="smallest share of measured pixels with a clean depth")
+    edge_margin_px: int = Field(
+        default=6, ge=0, description="pixels this near to a clean depth edge do not count for the gate"
+    )
+    edge_px: float = Field(
+        default=0.5, gt=0, description="step between neighbours of the clean depth that makes an edge"
+    )
+    local_bias_px: float = Field(default=0.45, gt=0, description="places whose mean residual is larger become unknown")
+    local_size_px: int = Field(default=31, ge=3, description="size of such a place")
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def _box_mean(values: FloatArray, mask: npt.NDArray[np.bool_], size: int) -> tup
     box = (size, size)
     share = cv2.boxFilter(mask.astype(np.float32), -1, box, borderType=cv2.BORDER_CONSTANT)
     total = cv2.boxFilter(np.where(mask, values, 0).astype(np.float32), -1, box, borderType=cv2.BORDER_CONSTANT)
-    return total / np.maximum(share, 1e-6), share
+    return np.asarray(total / np.maximum(share, 1e-6), np.float64), np.asarray(share, np.float64)
 
 
 def _sigma(values: FloatArray) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -116,7 +117,7 @@ class PairPack:
         if path.suffix != ".npz":
             raise OutputError("a pair pack is a .npz file", where=path, next_step=f"name it {path.stem}.npz")
         path.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {
+        arrays: dict[str, Any] = {
             "clean_01mm" + _PLANES: _encode(self.clean_01mm),
             "noisy_mm" + _PLANES: _encode(self.noisy_mm),
             "K": self.K,
@@ -147,7 +148,7 @@ class PairPack:
         path = Path(path)
         try:
             with np.load(path, allow_pickle=False) as content:
-                arrays = {
+                arrays: dict[str, Any] = {
                     name.removesuffix(_PLANES): _decode(content[name]) if name.endswith(_PLANES) else content[name]
                     for name in content.files
                 }

@@ -26,19 +26,29 @@ class RegistrationConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    near_m: float = Field(0.15, gt=0, description="depth under which a pixel is ignored")
-    far_m: float = Field(6.0, gt=0, description="depth over which a pixel is ignored")
-    smooth_px: int = Field(5, ge=1, description="side of the box filter applied to inverse depth before alignment")
-    edge_px: float = Field(1.0, gt=0, description="disparity range over the box above which a pixel counts as an edge")
-    strides: tuple[int, ...] = Field((12, 6, 4), description="pixel step of the sampled points, coarse to fine")
-    gates_px: tuple[float, ...] = Field((4.0, 1.5, 0.6), description="disparity residual over which a match is dropped")
-    iterations: tuple[int, ...] = Field((12, 10, 8), description="Gauss-Newton steps a level")
-    prior: float = Field(30.0, ge=0, description="weight of the predicted motion, in points per (1 mm, 1 mrad) squared")
-    search_deg: float = Field(8.0, ge=0, description="half-width of the rotations tried about the vertical image axis")
-    search_steps: int = Field(5, ge=1, description="number of rotations tried (1: only the prediction)")
-    links: int = Field(6, ge=1, description="joint refinement: a frame is linked with this many earlier frames")
-    joint_iterations: int = Field(12, ge=0, description="Gauss-Newton steps of the joint refinement of a window")
-    min_overlap: float = Field(0.25, ge=0, le=1, description="share of points that must match to link a pair")
+    near_m: float = Field(default=0.15, gt=0, description="depth under which a pixel is ignored")
+    far_m: float = Field(default=6.0, gt=0, description="depth over which a pixel is ignored")
+    smooth_px: int = Field(
+        default=5, ge=1, description="side of the box filter applied to inverse depth before alignment"
+    )
+    edge_px: float = Field(
+        default=1.0, gt=0, description="disparity range over the box above which a pixel counts as an edge"
+    )
+    strides: tuple[int, ...] = Field(default=(12, 6, 4), description="pixel step of the sampled points, coarse to fine")
+    gates_px: tuple[float, ...] = Field(
+        default=(4.0, 1.5, 0.6), description="disparity residual over which a match is dropped"
+    )
+    iterations: tuple[int, ...] = Field(default=(12, 10, 8), description="Gauss-Newton steps a level")
+    prior: float = Field(default=30.0, ge=0, description="what leaving the predicted motion costs, px² per m² and rad²")
+    search_deg: float = Field(
+        default=8.0, ge=0, description="half-width of the rotations tried about the vertical image axis"
+    )
+    search_steps: int = Field(default=5, ge=1, description="number of rotations tried (1: only the prediction)")
+    links: int = Field(default=6, ge=1, description="joint refinement: a frame is linked with this many earlier frames")
+    joint_iterations: int = Field(
+        default=12, ge=0, description="Gauss-Newton steps of the joint refinement of a window"
+    )
+    min_overlap: float = Field(default=0.25, ge=0, le=1, description="share of points that must match to link a pair")
 
 
 @dataclass(frozen=True)
@@ -183,9 +193,6 @@ def _linearise(points: FloatArray, target: InverseDepthFrame, T: FloatArray, gat
     return _Linearised(J, r, weights, seen, cost)
 
 
-_PRIOR_SCALE = np.array([1e3, 1e3, 1e3, 1e3, 1e3, 1e3])  # per mm and per mrad
-
-
 def align(
     source: InverseDepthFrame,
     target: InverseDepthFrame,
@@ -211,7 +218,7 @@ def align(
     for level in levels if levels is not None else range(len(config.strides)):
         points, gate = source.points(config.strides[level]), config.gates_px[level]
         anchor = T.copy()
-        damping = config.prior * 1e-6 * _PRIOR_SCALE**2 * (config.strides[-1] / config.strides[level]) ** 2
+        damping = np.full(6, config.prior * (config.strides[-1] / config.strides[level]) ** 2)
         for _ in range(config.iterations[level]):
             lin = _linearise(points, target, T, gate)
             if lin.r.size < 50:
@@ -248,7 +255,9 @@ def track(frames: Sequence[InverseDepthFrame], config: RegistrationConfig) -> li
     if config.search_steps > 1:
         angles = np.radians(np.linspace(-config.search_deg, config.search_deg, config.search_steps))
     for previous, frame in zip(frames[:-1], frames[1:], strict=True):
-        guesses = [velocity, np.eye(4)] + [se3_exp([0, 0, 0, 0, a, 0]) @ velocity for a in angles if abs(a) > 1e-9]
+        guesses = [velocity, np.eye(4)] + [
+            se3_exp(np.array([0, 0, 0, 0, a, 0])) @ velocity for a in angles if abs(a) > 1e-9
+        ]
         coarse = [align(frame, previous, guess, config, levels=[0]) for guess in guesses]
         coarse.sort(key=lambda c: c.cost + (1 - c.overlap))
         fine = [align(frame, previous, c.T, config, levels=range(1, len(config.strides))) for c in coarse[:2]]
@@ -273,7 +282,6 @@ def refine_jointly(
     offsets = sorted({max(1, round(1.6**k)) for k in range(config.links + 2)})[: config.links]
     pairs = [(i, i - o) for i in range(n) for o in offsets if i - o >= 0]
     points = [f.points(config.strides[-1]) for f in frames]
-    damping = config.prior * 1e-6 * _PRIOR_SCALE**2
     for iteration in range(config.joint_iterations):
         gate = config.gates_px[min(3 * iteration // config.joint_iterations, len(config.gates_px) - 1)]
         A, g = np.zeros((6 * n, 6 * n)), np.zeros(6 * n)
@@ -293,7 +301,7 @@ def refine_jointly(
             A[sj, si] -= H
             g[si] += b
             g[sj] -= b
-        A[np.diag_indices(6 * n)] += np.tile(damping, n)
+        A[np.diag_indices(6 * n)] += config.prior
         step = np.zeros(6 * n)
         step[6:] = -np.linalg.solve(A[6:, 6:], g[6:])
         T = [se3_exp(step[6 * k : 6 * k + 6]) @ T[k] for k in range(n)]
