@@ -23,7 +23,7 @@ Sets up what is missing (system packages, virtual environment, colcon build), th
                            ./run ros2 run realdiff_enhancer enhance IN -o OUT
                            ./run bash
 
-With a ROS 2 sourced (ROS_DISTRO set, rclpy importable) that one is used, else the embedded one (embedded_ros2/README.md).
+With a ROS 2 sourced (ROS_DISTRO set, rclpy importable) that one is used, else the embedded one.
 Environment: REALDIFF_PYTHON names the Python to use (3.10 to 3.13).
 """
 

