@@ -139,10 +139,13 @@ def _read_bag(path: Path, options: SequenceOptions) -> DepthSequence:
 
 
 def _metres(raw: npt.NDArray[np.generic], scale: float | None) -> npt.NDArray[np.float32]:
-    values = raw.astype(np.float64)
+    from realdiff_core.depth import depth_to_metres
+
     if raw.dtype == np.uint16:
-        values[raw == _INVALID_Z16] = 0
-    metres = values * (scale if scale is not None else 0.001 if raw.dtype == np.uint16 else 1.0)
+        raw = np.where(raw == _INVALID_Z16, 0, raw).astype(np.uint16)
+        if scale is None:
+            return depth_to_metres(raw, "16UC1")
+    metres = raw.astype(np.float64) * (1.0 if scale is None else scale)
     with np.errstate(invalid="ignore"):
         return np.where(np.isfinite(metres) & (metres > 0), metres, np.nan).astype(np.float32)
 
