@@ -15,7 +15,7 @@ from realdiff_enhancer.two_stage.config import CodecConfig, GuidanceConfig, Netw
 from realdiff_enhancer.two_stage.networks import make_coarse, make_fine  # noqa: E402
 from realdiff_enhancer.two_stage.pipeline import TwoStageModel, apply_residual, native_size, save_model  # noqa: E402
 from realdiff_enhancer.two_stage.sampling import region_map  # noqa: E402
-from realdiff_enhancer.two_stage.schedule import make_scheduler  # noqa: E402
+from realdiff_enhancer.two_stage.schedule import make_noise_scheduler  # noqa: E402
 from scipy.ndimage import gaussian_filter  # noqa: E402
 
 TINY = TwoStageConfig(
@@ -102,7 +102,7 @@ def test_region_map_is_the_block_mean_over_the_saved_scale() -> None:
 
 
 def test_schedule_has_zero_terminal_snr() -> None:
-    scheduler = make_scheduler(TINY.schedule)
+    scheduler = make_noise_scheduler(TINY.schedule)
     assert float(scheduler.alphas_cumprod[-1]) == pytest.approx(0.0, abs=1e-8)
     assert float(scheduler.alphas_cumprod[0]) > 0.99
 

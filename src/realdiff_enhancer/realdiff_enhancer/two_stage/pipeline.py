@@ -21,7 +21,7 @@ from .conditioning import SIDE_MULTIPLE, known_mask, pad_to_multiple
 from .config import TwoStageConfig
 from .networks import FINE_RESIDUAL_FACTOR, fine_channels, make_coarse, make_fine
 from .sampling import noise_shapes, sample_coarse, sample_fine
-from .schedule import make_scheduler
+from .schedule import make_sampler
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -66,7 +66,7 @@ class TwoStageModel:
         self.history = config.temporal.history
         self._coarse = coarse.to(self.device).eval().requires_grad_(False)
         self._fine = fine.to(self.device).eval().requires_grad_(False)
-        self._scheduler = make_scheduler(config.schedule)
+        self._scheduler = make_sampler(config.schedule)
         temporal = config.temporal
         self._noise = [
             CorrelatedNoise.ar1(temporal.correlation, temporal.history, stream=stage) for stage in ("coarse", "fine")
@@ -174,8 +174,8 @@ class TwoStageModel:
 def native_size(height: int, width: int, fx: float, native_fx: float) -> tuple[int, int]:
     """Size of an image on the sensor's own pixel grid.
 
-    The sensor's errors arise on the pixels of its own depth stream: blobs of 10 to 20 of its pixels, σ as a share of its
-    disparity. An image that was aligned to the colour camera or rescaled has other pixels but the same errors.
+    The sensor's errors arise on the pixels of its own depth stream: blobs of 10 to 20 of its pixels, σ as a share of
+    its disparity. An image that was aligned to the colour camera or rescaled has other pixels but the same errors.
 
     Args:
         height: image rows.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler
+from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor, nn
 
 from .conditioning import condition
@@ -41,7 +41,7 @@ def region_map(predicted: Tensor, stride: int, config: GuidanceConfig) -> Tensor
 
 def denoise(
     network: nn.Module,
-    scheduler: DDIMScheduler,
+    scheduler: DPMSolverMultistepScheduler,
     noise: Tensor,
     fixed: Tensor,
     labels: Tensor,
@@ -52,7 +52,7 @@ def denoise(
 
     Args:
         network: denoiser; its first output channels are v, the rest auxiliary.
-        scheduler: DDIM scheduler.
+        scheduler: sampler of `make_sampler`.
         noise: initial standard normal noise [N,C,h,w].
         fixed: condition channels [N,K,h,w].
         labels: source labels int64 [N].
@@ -69,13 +69,13 @@ def denoise(
     for timestep in scheduler.timesteps[first:]:
         output = network(torch.cat([sample, fixed], dim=1), timestep, class_labels=labels).sample.float()
         auxiliary = output[:, channels:]
-        sample = scheduler.step(output[:, :channels], timestep, sample, eta=0.0).prev_sample
+        sample = scheduler.step(output[:, :channels], timestep, sample).prev_sample
     return sample, auxiliary
 
 
 def sample_coarse(
     network: nn.Module,
-    scheduler: DDIMScheduler,
+    scheduler: DPMSolverMultistepScheduler,
     depth_m: Tensor,
     disparity_factor: Tensor,
     labels: Tensor,
@@ -102,7 +102,7 @@ def fine_condition(depth_m: Tensor, disparity_factor: Tensor, coarse: CoarseSamp
 
 def sample_fine(
     network: nn.Module,
-    scheduler: DDIMScheduler,
+    scheduler: DPMSolverMultistepScheduler,
     depth_m: Tensor,
     disparity_factor: Tensor,
     labels: Tensor,

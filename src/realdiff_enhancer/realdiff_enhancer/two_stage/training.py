@@ -32,7 +32,7 @@ from .config import TwoStageConfig
 from .networks import FINE_RESIDUAL_FACTOR, fine_channels, make_coarse, make_fine
 from .pipeline import save_model
 from .sampling import CoarseSample, fine_condition, sample_coarse
-from .schedule import make_scheduler
+from .schedule import make_noise_scheduler, make_sampler
 from .targets import PairTargets, coarse_target, discrepancy_target, fine_target, pair_targets
 
 #: Training frames that are sampled together.
@@ -204,10 +204,12 @@ class StageTrainer:
 
     def __init__(self, network: nn.Module, steps: int, config: TrainConfig, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
-        optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=1e-2)
+        network.to(accelerator.device)
+        fused = accelerator.device.type == "cuda"
+        optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=1e-2, fused=fused)
         schedule = get_cosine_schedule_with_warmup(optimizer, min(300, max(1, steps // 10)), steps)
         self.network, self.optimizer, self.schedule = accelerator.prepare(network, optimizer, schedule)
-        self.ema = EMAModel(network.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75)
+        self.ema = EMAModel(network.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75, foreach=True)
         self.ema.to(accelerator.device)
 
     def step(self, loss: Tensor) -> None:
@@ -261,7 +263,10 @@ def train(
 
     def log(stage: str, step: int, total: int, values: dict[str, Tensor]) -> None:
         if step % log_every == 0 or step == total:
-            row = {k: float(v) for k, v in values.items()} | {"step": step, "seconds": time.monotonic() - started}
+            row = {k: float(v.detach()) for k, v in values.items()} | {
+                "step": step,
+                "seconds": time.monotonic() - started,
+            }
             history.append(row | {"stage": {"coarse": 1.0, "fine": 2.0}[stage]})
             shown = ", ".join(f"{k} {v:.4f}" for k, v in row.items() if k not in ("step", "seconds"))
             report(f"{stage} {step}/{total}: {shown} ({row['seconds']:.0f} s)")
@@ -294,7 +299,7 @@ def _train_coarse(
     generator: torch.Generator,
     log: Callable[[str, int, int, dict[str, Tensor]], None],
 ) -> nn.Module:
-    scheduler = make_scheduler(config.model.schedule)
+    scheduler = make_noise_scheduler(config.model.schedule)
     alphas = scheduler.alphas_cumprod.to(accelerator.device)
     trainer = StageTrainer(make_coarse(config.model), config.coarse_steps, config, accelerator)
     source = batches(store, config, generator)
@@ -326,7 +331,7 @@ def _draw_coarse(
         Samples stacked as [F·draws, …] (draw d of frame f at f·draws + d), and the settings with the measured values.
     """
     model = config.model
-    scheduler = make_scheduler(model.schedule)
+    scheduler = make_sampler(model.schedule)
     generator = torch.Generator(device=accelerator.device).manual_seed(config.seed + 1)
     unscaled = model.model_copy(update={"guidance": model.guidance.model_copy(update={"discrepancy_scale": 1e6})})
     codes, regions = [], []
@@ -365,7 +370,7 @@ def _train_fine(
 ) -> nn.Module:
     model = config.model
     guidance = model.guidance
-    scheduler = make_scheduler(model.schedule)
+    scheduler = make_noise_scheduler(model.schedule)
     trainer = StageTrainer(make_fine(model), config.fine_steps, config, accelerator)
     cells, _ = fine_channels(model)
     source = batches(store, config, generator)
