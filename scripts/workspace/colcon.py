@@ -150,9 +150,10 @@ def build(layout: Layout, env: Mapping[str, str], target: Mapping[str, object]) 
 
 
 def _command(layout: Layout, names: list[str], folders: Mapping[str, Path]) -> list[str]:
-    interfaces = sorted(str(folder) for folder in folders.values() if folder.is_relative_to(layout.embedded))
+    parents = {str(layout.root / "src") for folder in folders.values() if not folder.is_relative_to(layout.embedded)}
+    parents |= {str(folder) for folder in folders.values() if folder.is_relative_to(layout.embedded)}
     command = [str(layout.python), "-c", _COLCON, "build", "--symlink-install", "--event-handlers", "console_cohesion+"]
-    command += ["--base-paths", str(layout.root / "src"), *interfaces, "--packages-select", *names]
+    command += ["--base-paths", *sorted(parents), "--packages-select", *names]
     cmake = ["-DBUILD_TESTING=OFF", "-Wno-dev"]
     if not layout.sourced:
         from embedded_ros2 import environment as embedded
