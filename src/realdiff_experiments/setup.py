@@ -17,5 +17,10 @@ setup(
     maintainer_email="realdiff@example.org",
     description="What needs several rooms at once: the demonstration, closed-loop rollouts, benchmarks.",
     license="Apache-2.0",
-    entry_points={"console_scripts": []},
+    entry_points={
+        "console_scripts": [
+            "bench = realdiff_experiments.commands.bench:cli",
+            "demo = realdiff_experiments.commands.demo:cli",
+        ]
+    },
 )
