@@ -106,7 +106,7 @@ def test_param(ros2: Ros2, tmp_path: Path) -> None:
     assert good(ros2("param", "get", "/talker", "arm.speed")) == "Double value is: 0.5\n"
     assert good(ros2("param", "get", "talker", "gains", "--hide-type")) == "[1.0, 2.0]\n"
     assert good(ros2("param", "set", "/talker", "arm.speed", "0.75")) == "Set parameter successful\n"
-    assert "Setting parameter failed" in bad(ros2("param", "set", "/talker", "arm.speed", "fast"))
+    assert "Setting parameter failed" in good(ros2("param", "set", "/talker", "arm.speed", "fast"))
     dumped = good(ros2("param", "dump", "/talker"))
     assert dumped.startswith("/talker:\n  ros__parameters:\n    arm:\n      speed: 0.75\n")
     path = tmp_path / "parameters.yaml"
@@ -141,7 +141,7 @@ def test_action(start: Callable[..., Process], ros2: Ros2, talker: Process) -> N
     process.wait_for("Feedback:")
     process.send(signal.SIGINT)
     process.wait()
-    assert "Canceling goal...\nGoal canceled.\n" in process.output
+    assert "Canceling goal...\n" in process.output and process.output.endswith("Goal canceled.\n")
     talker.wait_for("goal canceled")
 
 

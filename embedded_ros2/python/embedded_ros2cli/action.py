@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .cli import verb, verbs
-from .graph import NODE_NAME_PREFIX, absolute, add_node_arguments, node_names, open_node, split_name
+from .graph import NODE_NAME_PREFIX, absolute, add_node_arguments, node_names, open_node, spin_until, split_name
 from .messages import fill, load_interface, to_yaml
 
 if TYPE_CHECKING:
@@ -79,14 +79,17 @@ def _send_goal(args: argparse.Namespace) -> str | int | None:
     except (ValueError, TypeError, AssertionError) as error:
         return f"Failed to populate message fields: {error!r}"
     label = args.action_type.replace("/", "_")
-    with open_node(args, f"{NODE_NAME_PREFIX}_send_goal_{label}", discover=False) as node:
+    with open_node(args, f"{NODE_NAME_PREFIX}_send_goal_{label}", discover=False, signals=False) as node:
         return _run_goal(node, cls, goal, args)
 
 
+def _wait(node: Node, future: Any) -> Any:
+    spin_until(node, future)
+    return future.result()
+
+
 def _run_goal(node: Node, cls: Any, goal: Any, args: argparse.Namespace) -> str | int | None:
-    import rclpy
     from rclpy.action import ActionClient
-    from rclpy.executors import ExternalShutdownException
 
     def print_feedback(feedback: Any) -> None:
         print(f"Feedback:\n    {to_yaml(feedback.feedback)}")
@@ -95,46 +98,19 @@ def _run_goal(node: Node, cls: Any, goal: Any, args: argparse.Namespace) -> str 
     print("Waiting for an action server to become available...")
     client.wait_for_server()
     print(f"Sending goal:\n     {to_yaml(goal)}")
-    sent = client.send_goal_async(goal, print_feedback if args.feedback else None)
-    rclpy.spin_until_future_complete(node, sent)
-    handle = sent.result()
-    if handle is None:
-        return f"Exception while sending goal: {sent.exception()!r}"
+    handle = _wait(node, client.send_goal_async(goal, print_feedback if args.feedback else None))
     if not handle.accepted:
         print("Goal was rejected.")
         return None
     print(f"Goal accepted with ID: {bytes(handle.goal_id.uuid).hex()}\n")
-    future = handle.get_result_async()
     try:
-        rclpy.spin_until_future_complete(node, future)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        # The goal would go on without us: cancel it, from a new context, since this one has been shut down.
-        _cancel(handle, cls, args.action_name)
+        result = _wait(node, handle.get_result_async())
+    except KeyboardInterrupt:
+        # Without this the goal would go on.
+        print("Canceling goal...")
+        canceled = _wait(node, handle.cancel_goal_async()).goals_canceling
+        print("Goal canceled." if canceled else "Failed to cancel goal", file=sys.stdout if canceled else sys.stderr)
         raise
-    result = future.result()
-    if result is None:
-        return f"Exception while getting result: {future.exception()!r}"
     print(f"Result:\n    {to_yaml(result.result)}")
     print(f"Goal finished with status: {_STATUS.get(result.status, 'UNKNOWN')}")
     return None
-
-
-def _cancel(handle: Any, cls: Any, name: str) -> None:
-    import rclpy
-    from action_msgs.srv import CancelGoal
-    from rclpy.signals import SignalHandlerOptions
-
-    print("Canceling goal...")
-    rclpy.try_shutdown()
-    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-    node = rclpy.create_node(f"{NODE_NAME_PREFIX}_cancel_goal")
-    client = node.create_client(CancelGoal, f"{name}/_action/cancel_goal")
-    request = CancelGoal.Request()
-    request.goal_info.goal_id = handle.goal_id
-    if not client.wait_for_service(timeout_sec=2.0):
-        print("Failed to cancel goal: the action server is gone", file=sys.stderr)
-        return
-    future = client.call_async(request)
-    rclpy.spin_until_future_complete(node, future, timeout_sec=5.0)
-    canceled = future.done() and future.result() is not None and future.result().goals_canceling
-    print("Goal canceled." if canceled else "Failed to cancel goal", file=sys.stdout if canceled else sys.stderr)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -34,13 +36,16 @@ def add_node_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def open_node(args: argparse.Namespace, name: str | None = None, *, discover: bool = True) -> Iterator[Node]:
+def open_node(
+    args: argparse.Namespace, name: str | None = None, *, discover: bool = True, signals: bool = True
+) -> Iterator[Node]:
     """Start rclpy and a hidden node, and wait until the graph is known.
 
     Args:
         args: Parsed arguments.
         name: Name of the node; None for a hidden one.
         discover: Wait for discovery.
+        signals: Let rclpy shut down on Ctrl-C and SIGTERM; otherwise both raise KeyboardInterrupt and rclpy goes on.
 
     Yields:
         The node.
@@ -48,8 +53,11 @@ def open_node(args: argparse.Namespace, name: str | None = None, *, discover: bo
     import rclpy
     from rclpy.executors import ExternalShutdownException
     from rclpy.parameter import Parameter
+    from rclpy.signals import SignalHandlerOptions
 
-    rclpy.init(args=[])
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.ALL if signals else SignalHandlerOptions.NO)
+    if not signals:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         node = rclpy.create_node(
             name or f"{NODE_NAME_PREFIX}_{os.getpid()}",
@@ -100,6 +108,29 @@ def wait_for(find: Callable[[], T | None], timeout_s: float = NAMED_TIMEOUT_S) -
     while not (found := find()) and time.monotonic() < end:
         time.sleep(0.05)
     return found
+
+
+def spin_until(node: Node, future: Any, timeout_s: float = math.inf) -> bool:
+    """Spin until a future is done.
+
+    In short steps: rclpy's wait without a limit now and then sleeps through Ctrl-C and SIGTERM.
+
+    Args:
+        node: Node.
+        future: Future.
+        timeout_s: When to give up [s].
+
+    Returns:
+        Whether it is done.
+    """
+    import rclpy
+
+    end = time.monotonic() + timeout_s
+    while not future.done() and rclpy.ok() and time.monotonic() < end:
+        rclpy.spin_until_future_complete(node, future, timeout_sec=0.2)
+    if not rclpy.ok() and not future.done():
+        raise KeyboardInterrupt
+    return bool(future.done())
 
 
 def is_hidden(name: str) -> bool:

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .cli import verb, verbs
-from .graph import add_node_arguments, node_names, open_node, require_node
+from .graph import add_node_arguments, node_names, open_node, require_node, spin_until
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -78,10 +78,8 @@ class _Client:
         Raises:
             RuntimeError: If the node does not answer.
         """
-        import rclpy
-
         future = getattr(self.__client, method)(*args)
-        rclpy.spin_until_future_complete(self.__node, future, timeout_sec=10.0)
+        spin_until(self.__node, future, timeout_s=10.0)
         if not future.done() or future.result() is None:
             reason = future.exception() if future.done() else "no answer within 10 s"
             raise RuntimeError(f"Exception while calling service of node {self.__name}: {reason}")
@@ -133,19 +131,20 @@ def _get(args: argparse.Namespace) -> str | None:
     return None
 
 
-def _set(args: argparse.Namespace) -> int | None:
+def _report(result: Any, done: str, failed: str) -> None:
+    """Print what became of a change. As with the real command, a refusal is said and the exit code stays 0."""
+    text = (done if result.successful else failed) + (f": {result.reason}" if result.reason else "")
+    print(text, file=sys.stdout if result.successful else sys.stderr)
+
+
+def _set(args: argparse.Namespace) -> None:
     from rclpy.parameter import Parameter, get_parameter_value
 
     with open_node(args) as node:
         client = _Client(node, require_node(node, args.node_name, hidden=args.include_hidden_nodes))
         parameter = Parameter.from_parameter_msg(_message(args.parameter_name, get_parameter_value(args.value)))
         results = client.call("set_parameters", [parameter]).results
-    result = results[0]
-    if result.successful:
-        print("Set parameter successful" + (f": {result.reason}" if result.reason else ""))
-        return None
-    print("Setting parameter failed" + (f": {result.reason}" if result.reason else ""), file=sys.stderr)
-    return 1
+    _report(results[0], "Set parameter successful", "Setting parameter failed")
 
 
 def _message(name: str, value: Any) -> Any:
@@ -154,15 +153,11 @@ def _message(name: str, value: Any) -> Any:
     return Parameter(name=name, value=value)
 
 
-def _delete(args: argparse.Namespace) -> int | None:
+def _delete(args: argparse.Namespace) -> None:
     with open_node(args) as node:
         client = _Client(node, require_node(node, args.node_name, hidden=args.include_hidden_nodes))
         result = client.call("delete_parameters", [args.parameter_name]).results[0]
-    if result.successful:
-        print("Deleted parameter successfully")
-        return None
-    print("Deleting parameter failed" + (f": {result.reason}" if result.reason else ""), file=sys.stderr)
-    return 1
+    _report(result, "Deleted parameter successfully", "Deleting parameter failed")
 
 
 def _dump(args: argparse.Namespace) -> None:
@@ -183,7 +178,7 @@ def _dump(args: argparse.Namespace) -> None:
     print(yaml.safe_dump({full_name: {"ros__parameters": tree}}, default_flow_style=False))
 
 
-def _load(args: argparse.Namespace) -> int | None:
+def _load(args: argparse.Namespace) -> None:
     from rclpy.parameter import parameter_dict_from_yaml_file
 
     with open_node(args) as node:
@@ -195,10 +190,5 @@ def _load(args: argparse.Namespace) -> int | None:
         except (OSError, RuntimeError) as error:
             raise RuntimeError(f"{args.parameter_file}: {error}") from error
         results = client.call("load_parameter_file", args.parameter_file, wildcard).results
-    wrong = False
     for name, result in zip(names, results, strict=False):
-        text = f"Set parameter {name} {'successful' if result.successful else 'failed'}"
-        text += f": {result.reason}" if result.reason else ""
-        print(text, file=sys.stdout if result.successful else sys.stderr)
-        wrong |= not result.successful
-    return 1 if wrong else None
+        _report(result, f"Set parameter {name} successful", f"Set parameter {name} failed")

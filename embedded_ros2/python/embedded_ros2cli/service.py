@@ -7,7 +7,7 @@ import sys
 import time
 
 from .cli import verb, verbs
-from .graph import NODE_NAME_PREFIX, add_node_arguments, is_hidden, open_node, wait_for
+from .graph import NODE_NAME_PREFIX, add_node_arguments, is_hidden, open_node, spin_until, wait_for
 from .messages import fill, load_interface
 
 
@@ -91,7 +91,7 @@ def _call(args: argparse.Namespace) -> str | None:
             print(f"requester: making request: {request!r}\n")
             start = time.monotonic()
             future = client.call_async(request)
-            rclpy.spin_until_future_complete(node, future)
+            spin_until(node, future)
             if future.result() is None:
                 return f"Exception while calling service: {future.exception()!r}"
             print(f"response:\n{future.result()!r}\n")

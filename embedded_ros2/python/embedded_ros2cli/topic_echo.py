@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import TYPE_CHECKING, Any
 
 from . import qos
 from .cli import verb
-from .graph import add_node_arguments, open_node
+from .graph import add_node_arguments, open_node, spin_until
 from .messages import TRUNCATE_LENGTH, is_message, load_interface, to_csv, to_yaml
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ def add(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _echo(args: argparse.Namespace) -> str | None:
-    import rclpy
     from rclpy.event_handler import SubscriptionEventCallbacks
     from rclpy.task import Future
 
@@ -60,7 +60,7 @@ def _echo(args: argparse.Namespace) -> str | None:
         events = None if args.no_lost_messages else SubscriptionEventCallbacks(message_lost=on_lost)
         callback: Any = on_message
         node.create_subscription(cls, args.topic_name, callback, profile, event_callbacks=events, raw=args.raw)
-        rclpy.spin_until_future_complete(node, done, timeout_sec=args.timeout)
+        spin_until(node, done, math.inf if args.timeout is None else args.timeout)
     return None
 
 

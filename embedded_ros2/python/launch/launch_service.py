@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .event import Event
-from .event_handlers import OnIncludeLaunchDescription, OnShutdown
+from .event_handlers import OnIncludeLaunchDescription
 from .events import IncludeLaunchDescription, Shutdown
 from .launch_context import LaunchContext
 from .launch_description import LaunchDescription
@@ -35,7 +35,6 @@ class LaunchService:
         self.__logger = get_logger("launch")
         self.__context = LaunchContext(argv=argv, noninteractive=noninteractive)
         self.__context.register_event_handler(OnIncludeLaunchDescription())
-        self.__context.register_event_handler(OnShutdown(on_shutdown=self.__on_shutdown))
         self.__pending: list[tuple[LaunchDescriptionEntity | None, asyncio.Future[Any]]] = []
         self.__loop: asyncio.AbstractEventLoop | None = None
         self.__shutting_down = False
@@ -132,6 +131,10 @@ class LaunchService:
             waiting.cancel()
 
     def __process(self, event: Event) -> None:
+        if isinstance(event, Shutdown):
+            # Before the handlers: what they stop must not be taken for a failure.
+            self.__shutting_down = True
+            self.__context.is_shutdown = True
         for handler in self.__context.event_handlers:
             if not handler.matches(event):
                 continue
@@ -169,10 +172,6 @@ class LaunchService:
             self.__context.emit_event_sync(Shutdown(reason=reason, due_to_sigint=due_to_sigint))
         self.__shutting_down = True
         self.__context.is_shutdown = True
-
-    def __on_shutdown(self, event: Shutdown, context: LaunchContext) -> None:
-        self.__shutting_down = True
-        context.is_shutdown = True
 
     def __on_sigint(self) -> None:
         message = "user interrupted with ctrl-c (SIGINT)"

@@ -54,7 +54,8 @@ def publish(count: int) -> None:
         due += 1 / 30
         time.sleep(max(0.0, due - time.monotonic()))
     print("published", flush=True)
-    rclpy.spin(node)
+    while rclpy.ok():
+        rclpy.spin_once(node, timeout_sec=0.2)
 
 
 if __name__ == "__main__":

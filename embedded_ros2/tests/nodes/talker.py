@@ -66,7 +66,10 @@ def main() -> None:
         print(f"ready {node.get_fully_qualified_name()} text={node.get_parameter('text').value!r}", flush=True)
         executor = MultiThreadedExecutor(num_threads=3)
         executor.add_node(node)
-        executor.spin()
+        # Not spin(): its wait without a limit now and then sleeps through SIGTERM.
+        while rclpy.ok():
+            executor.spin_once(timeout_sec=0.2)
+        print("talker leaves", flush=True)
     except (KeyboardInterrupt, ExternalShutdownException):
         print("talker leaves", flush=True)
 

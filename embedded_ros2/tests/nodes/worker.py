@@ -19,7 +19,11 @@ class Worker(Node):
 def main() -> None:
     rclpy.init()
     try:
-        rclpy.spin(Worker("worker"))
+        node = Worker("worker")
+        # Not rclpy.spin(): its wait without a limit now and then sleeps through SIGTERM.
+        while rclpy.ok():
+            rclpy.spin_once(node, timeout_sec=0.2)
+        print("worker leaves", flush=True)
     except (KeyboardInterrupt, ExternalShutdownException):
         print("worker leaves", flush=True)
 
