@@ -18,7 +18,7 @@ from workspace.ros import has_ros_package
 _READ = {".msg", ".srv", ".action", ".idl", ".cmake"}
 _READ_NAMES = {"CMakeLists.txt", "package.xml", "setup.py", "setup.cfg"}
 _SKIPPED = {"__pycache__", "test", "tests"}
-_COLCON = "import sys; from colcon_core.command import main; sys.argv[0] = 'colcon'; sys.exit(main())"
+COLCON = "import sys; from colcon_core.command import main; sys.argv[0] = 'colcon'; sys.exit(main())"
 
 
 def packages(layout: Layout, env: Mapping[str, str]) -> dict[str, Path]:
@@ -152,7 +152,7 @@ def build(layout: Layout, env: Mapping[str, str], target: Mapping[str, object]) 
 def _command(layout: Layout, names: list[str], folders: Mapping[str, Path]) -> list[str]:
     parents = {str(layout.root / "src") for folder in folders.values() if not folder.is_relative_to(layout.embedded)}
     parents |= {str(folder) for folder in folders.values() if folder.is_relative_to(layout.embedded)}
-    command = [str(layout.python), "-c", _COLCON, "build", "--symlink-install", "--event-handlers", "console_cohesion+"]
+    command = [str(layout.python), "-c", COLCON, "build", "--symlink-install", "--event-handlers", "console_cohesion+"]
     command += ["--base-paths", *sorted(parents), "--packages-select", *names]
     cmake = ["-DBUILD_TESTING=OFF", "-Wno-dev"]
     if not layout.sourced:

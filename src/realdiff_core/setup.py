@@ -12,6 +12,7 @@ setup(
     ],
     package_data={package_name: ["py.typed"]},
     install_requires=["setuptools"],
+    extras_require={"test": ["pytest"]},
     zip_safe=False,
     maintainer="RealD2iff developers",
     maintainer_email="realdiff@example.org",
