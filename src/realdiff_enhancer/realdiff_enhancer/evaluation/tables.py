@@ -216,7 +216,8 @@ def _per_sample_table(result: SceneResult) -> list[str]:
     header = ["model", *(title for _, title, _ in _PER_SAMPLE), "frames/s"]
     rows = _best(_models(result), columns)
     for row, source in zip(rows, _models(result), strict=True):
-        row.append(_EMPTY if source.frames_per_second is None else f"{source.frames_per_second:.2f}")
+        speed = source.frames_per_second
+        row.append(_EMPTY if speed is None else f"{speed:.0f}" if speed >= 100 else f"{speed:.2f}")
     return _table("Against the one real frame", note, header, rows)
 
 
