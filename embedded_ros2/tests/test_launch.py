@@ -292,7 +292,7 @@ def test_print_description(launch_file: Callable[..., Path], ros2: Callable[...,
     assert code == 0
     assert "├── LogInfo('a ' + LaunchConfig('b'))\n" in output
     assert "├── ExecuteProcess(cmd=['echo', LaunchConfig('b')], cwd=''/'', env=None, shell=False)\n" in output
-    assert "event == ProcessExited and ExecuteProcess(event.action)" in output
+    assert "event == ProcessExited and ExecuteLocal(event.action)" in output
     assert output.endswith("        └── EmitEvent(event='launch.events.Shutdown')\n")
 
 

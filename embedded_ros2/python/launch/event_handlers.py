@@ -39,6 +39,7 @@ class OnActionEventBase(BaseEventHandler):
         on_event: Any,
         target_event_cls: type[Event],
         target_action_cls: type[Action],
+        action_name: str | None = None,
         handle_once: bool = False,
     ) -> None:
         """Check the target and what is to be done.
@@ -48,6 +49,7 @@ class OnActionEventBase(BaseEventHandler):
             on_event: Entity, entities, or a function of (event, context) that returns such.
             target_event_cls: Class of event waited for.
             target_action_cls: Class that the action must have.
+            action_name: What descriptions call the action's class; its name without one.
             handle_once: Serve the first event only.
 
         Raises:
@@ -61,7 +63,7 @@ class OnActionEventBase(BaseEventHandler):
             raise TypeError(f"action_matcher must be an '{target_action_cls.__name__}' instance or a callable")
         self.__any_action = action_matcher is None
         self.__event_name = target_event_cls.__name__
-        self.__action_name = target_action_cls.__name__
+        self.__action_name = action_name or target_action_cls.__name__
         self.__function: Callable[[Any, LaunchContext], Any] | None = None
         self.__entities: list[LaunchDescriptionEntity] = []
         if callable(on_event):
@@ -136,6 +138,7 @@ class OnProcessExit(OnActionEventBase):
             on_event=on_exit,
             target_event_cls=ProcessExited,
             target_action_cls=ExecuteProcess,
+            action_name="ExecuteLocal",
             **kwargs,
         )
 
@@ -164,6 +167,7 @@ class OnProcessIO(OnActionEventBase):
             on_event=on_event,
             target_event_cls=ProcessIO,
             target_action_cls=ExecuteProcess,
+            action_name="ExecuteLocal",
             **kwargs,
         )
 
