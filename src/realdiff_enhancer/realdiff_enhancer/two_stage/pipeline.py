@@ -73,7 +73,7 @@ class TwoStageModel:
             CorrelatedNoise.ar1(temporal.correlation, temporal.history, stream=stage) for stage in ("coarse", "fine")
         ]
         # Networks always see batches of one fixed size, so that a frame's bytes can't depend on how many came with it.
-        # On a CPU that is one frame a thread: faster than several threads in one frame, and the same on any machine load.
+        # On a CPU that is one frame a thread: faster than several threads in one frame.
         on_cpu = self.device.type == "cpu"
         self._micro_batch = 1 if on_cpu else 8
         if on_cpu:
