@@ -98,7 +98,7 @@ class LiveEnhancer:
 
         return str(self.call(GetState, "get_state").current_state.label)
 
-    def listen(self, kind: Any, topic: str, callback: Callable[[Any], object], **options: Any) -> None:
+    def listen(self, kind: Any, topic: str, callback: Callable[[Any], None], **options: Any) -> None:
         """Subscribes the client.
 
         Args:

@@ -1,8 +1,8 @@
 """Keeps freed memory for the next frame.
 
 Every frame needs the same dozen megabyte-sized arrays for a moment. By default the C library gives them back to the
-kernel and asks for them again, and the kernel clears every page again: measured on 640×480 that is 2400 page faults and as
-much time as the noise itself.
+kernel and asks for them again, and the kernel clears every page again: measured on 640×480 that is 2400 page faults and
+as much time as the noise itself.
 """
 
 from __future__ import annotations

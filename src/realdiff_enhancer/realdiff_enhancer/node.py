@@ -139,14 +139,12 @@ class DepthEnhancer(LifecycleNode):
         self._status_out = self.create_publisher(EnhancerStatus, "~/status", 10)
         self._diagnostics_out = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         warn = SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible_qos)
-        self._handles = [
-            (self.destroy_subscription, self.create_subscription(*arguments, **options))
-            for arguments, options in (
-                ((Image, self._input, self._on_image, images), {"raw": True, "event_callbacks": warn}),
-                ((CameraInfo, camera_info_topic(self._input), self._on_camera_info, infos), {}),
-                ((Provenance, PROVENANCE, self._on_provenance, _LATCHED), {}),
-            )
-        ]
+        subscriptions = (
+            self.create_subscription(Image, self._input, self._on_image, images, raw=True, event_callbacks=warn),
+            self.create_subscription(CameraInfo, camera_info_topic(self._input), self._on_camera_info, infos),
+            self.create_subscription(Provenance, PROVENANCE, self._on_provenance, _LATCHED),
+        )
+        self._handles = [(self.destroy_subscription, subscription) for subscription in subscriptions]
         self._handles += [
             (self.destroy_publisher, handle)
             for handle in (
@@ -216,14 +214,14 @@ class DepthEnhancer(LifecycleNode):
     def _work(self) -> None:
         while True:
             with self._arrived:
-                while not self._queue and not self._stopping:
+                while not self._queue and not self._must_stop():
                     self._arrived.wait()
-                if self._stopping:
+                if self._must_stop():
                     return
                 waiting_until = self._queue[0][0] + _PATIENCE_S
-                while not self._stopping and not self._complete() and (left := waiting_until - time.monotonic()) > 0:
+                while not self._must_stop() and not self._complete() and (left := waiting_until - time.monotonic()) > 0:
                     self._arrived.wait(left)
-                if self._stopping:
+                if self._must_stop():
                     return
                 received, raw = self._queue.popleft()
                 info, source = self._camera_info, self._source
@@ -240,6 +238,9 @@ class DepthEnhancer(LifecycleNode):
             self._latencies.append(time.monotonic() - received)
             self._hole_rate = result.hole_rate
             self._problem = ""
+
+    def _must_stop(self) -> bool:
+        return self._stopping
 
     def _complete(self) -> bool:
         return self._camera_info is not None and (self._source is not None or self._override)

@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
     messages = _messages(arguments)
     rclpy.init()
     node = rclpy.create_node("synthetic_camera")
-    qos = QoSProfile(depth=30, reliability=QoSReliabilityPolicy[arguments.reliability.upper()])
+    qos = QoSProfile(depth=30, reliability=getattr(QoSReliabilityPolicy, arguments.reliability.upper()))
     images = node.create_publisher(Image, arguments.topic, qos)
     infos = node.create_publisher(CameraInfo, topics.camera_info_topic(arguments.topic), qos)
     if arguments.kind != "none":

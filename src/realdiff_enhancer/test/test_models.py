@@ -15,7 +15,8 @@ from realdiff_core.seeds import frame_seed
 from realdiff_enhancer.models import DepthFrames, DepthModel, create_model, model_descriptions, model_names
 
 PROFILE = camera_profile("d435")
-CAMERA = CameraModel(320, 240, 308, 308, 159.5, 119.5, baseline_m=PROFILE.baseline_m)
+# The middle of a D435's image at 640×480.
+CAMERA = CameraModel(320, 240, 615, 615, 159.5, 119.5, baseline_m=PROFILE.baseline_m)
 ANALYTIC = ("none", "gaussian", "perlin", "disparity")
 
 
@@ -86,9 +87,9 @@ def test_sigma_grows_with_the_square_of_depth(name: str) -> None:
     model = create_model(name, profile=PROFILE)
     for z in (0.6, 1.2, 2.4):
         noisy = enhance(model, wall(z, 6))
-        expected = model.parameters.sigma_px * z**2 / CAMERA.disparity_factor
-        assert np.std(noisy - z) == pytest.approx(expected, rel=0.12)
-        assert abs(np.mean(disparity_error(noisy, z))) < 0.3 * model.parameters.sigma_px
+        sigma = model.parameters.sigma_px * CAMERA.fx / model.parameters.reference_fx_px
+        assert np.std(noisy - z) == pytest.approx(sigma * z**2 / CAMERA.disparity_factor, rel=0.12)
+        assert abs(np.mean(disparity_error(noisy, z))) < 0.3 * sigma
 
 
 def test_gaussian_noise_is_independent_in_space_and_time() -> None:
@@ -131,6 +132,22 @@ def test_disparity_is_quantised_to_the_steps_of_the_profile() -> None:
     assert len(np.unique(np.rint(steps))) > 5
 
 
+@pytest.mark.parametrize("name", ["gaussian", "perlin", "disparity"])
+def test_noise_in_metres_does_not_depend_on_the_resolution(name: str) -> None:
+    model = create_model(name, profile=PROFILE)
+    sigmas, rates = [], []
+    for width, height in ((640, 480), (320, 240)):
+        camera = CameraModel.from_fov(width, height, 55, baseline_m=PROFILE.baseline_m)
+        y, x = np.mgrid[:height, :width] / height
+        depth = np.where((x - 0.6) ** 2 + (y - 0.5) ** 2 < 0.04, 0.7, 1.2).astype(np.float32)[None]
+        noisy = np.concatenate([model.enhance(DepthFrames(depth, None, camera, seeds(1, k))).depth for k in range(10)])
+        flat = noisy[:, int(0.85 * height) :]
+        sigmas.append(np.nanstd(flat))
+        rates.append(np.isnan(noisy).mean())
+    assert sigmas[0] == pytest.approx(sigmas[1], rel=0.15)
+    assert rates[0] == pytest.approx(rates[1], rel=0.2, abs=0.002)
+
+
 def box(z: float = 0.6) -> np.ndarray:
     depth = wall(1.2)
     depth[:, 80:160, 120:200] = z
@@ -169,6 +186,26 @@ def test_grazing_surfaces_lose_pixels() -> None:
     centre = np.s_[:, 110:130, 60:260]
     rates = [np.isnan(enhance(model, floor(c))[centre]).mean() for c in (0.15, 0.95)]
     assert rates[0] > 0.3 and rates[1] < 0.05
+
+
+def test_two_streams_that_take_turns_cost_one_field_a_frame_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    from realdiff_enhancer.models import noise
+
+    drawn: list[int] = []
+    original = noise.normal_field
+
+    def counted(seed: int, *rest: object) -> np.ndarray:
+        drawn.append(seed)
+        return original(seed, *rest)
+
+    monkeypatch.setattr(noise, "normal_field", counted)
+    model = create_model("disparity", profile=PROFILE)
+    streams = [seeds(40, 1), seeds(40, 2)]
+    for at in range(0, 40, 8):
+        for every in streams:
+            previous = every[max(0, at - model.history) : at]
+            model.enhance(DepthFrames(wall(1.0, 8), None, CAMERA, every[at : at + 8], previous))
+    assert len(drawn) == 2 * 40 * 4  # fine, coarse, shift, holes
 
 
 def test_foreground_grows_and_flies_at_its_edges() -> None:

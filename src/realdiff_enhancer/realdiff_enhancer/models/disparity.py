@@ -14,6 +14,7 @@ structure. Where pixels drop out is judged at half the resolution.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -118,6 +119,21 @@ def _enlarge(field: NDArray[np.float32], factor: int, height: int, width: int) -
     return np.asarray(cv2.resize(field, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)[:height, :width])
 
 
+@dataclass(frozen=True)
+class _Grid:
+    """What depends on the resolution: lengths and tables in the pixels of an image."""
+
+    sigma_px: np.float32
+    step_px: np.float32
+    jump_px: float
+    fattening: int
+    warp_px: np.float32
+    fine: _SmoothNoise
+    coarse: _SmoothNoise
+    holes: _SmoothNoise
+    edge_rate: NDArray[np.uint8]
+
+
 class DisparityModel:
     """Correlated sub-pixel noise, quantisation, edges and holes; 640×480 at camera rate on one core.
 
@@ -139,18 +155,35 @@ class DisparityModel:
         self.profile = profile
         self.history = p.history
 
-        def correlated(stream: str) -> CorrelatedNoise:
-            return CorrelatedNoise.ar1(p.temporal_coefficient, p.history, stream=stream)
-
-        self._fine = _SmoothNoise(correlated("fine error"), p.fine_scale_px, p.anisotropy, _FINE)
-        self._coarse = _SmoothNoise(correlated("coarse error"), p.coarse_scale_px, p.anisotropy, _COARSE)
-        self._shift = correlated("edge shift")
         # Holes persist with P ≈ 0.95 in real cameras: a threshold on noise that changes slowly.
-        self._holes = _SmoothNoise(CorrelatedNoise.smooth(p.history, stream="holes"), p.hole_scale_px, 1.0, _FINE)
+        self._hole_noise = CorrelatedNoise.smooth(p.history, stream="holes")
+        self._fine_noise, self._coarse_noise, self._shift_noise = (
+            CorrelatedNoise.ar1(p.temporal_coefficient, p.history, stream=name)
+            for name in ("fine error", "coarse error", "edge shift")
+        )
+        self._grids: dict[float, _Grid] = {}
         codes = np.arange(256)
-        self._edge_rate = self._table(np.interp(codes / _DISTANCE_STEPS, p.hole_edge_distance_px, p.hole_edge_rate))
         self._incidence_rate = self._table(np.interp(codes / 255, p.hole_incidence_cos, p.hole_incidence_rate))
         self._threshold = np.clip(ndtri(codes / 255), -10, 10).astype(np.float32)
+
+    def _grid(self, camera: CameraModel) -> _Grid:
+        """Lengths and tables for a camera's resolution."""
+        p = self.parameters
+        scale = p.scale(camera)
+        if scale not in self._grids:
+            distance = np.arange(256) / _DISTANCE_STEPS / scale
+            self._grids[scale] = _Grid(
+                sigma_px=np.float32(p.sigma_px * scale),
+                step_px=np.float32(self.profile.disparity_step_px * scale),
+                jump_px=p.edge_jump_px * scale,
+                fattening=round(p.fattening_px * scale),
+                warp_px=np.float32(p.warp_px * scale),
+                fine=_SmoothNoise(self._fine_noise, p.fine_scale_px * scale, p.anisotropy, _FINE),
+                coarse=_SmoothNoise(self._coarse_noise, p.coarse_scale_px * scale, p.anisotropy, _COARSE),
+                holes=_SmoothNoise(self._hole_noise, p.hole_scale_px * scale, 1.0, _FINE),
+                edge_rate=self._table(np.interp(distance, p.hole_edge_distance_px, p.hole_edge_rate)),
+            )
+        return self._grids[scale]
 
     @staticmethod
     def _table(rate: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -177,6 +210,8 @@ class DisparityModel:
         """Noisy depth and hole probability of one frame, float32 [H,W] each."""
         import cv2
 
+        height, width = clean.shape
+        grid = self._grid(camera)
         factor = np.float32(camera.disparity_factor)
         with np.errstate(divide="ignore", invalid="ignore"):
             disparity = factor / clean
@@ -188,20 +223,19 @@ class DisparityModel:
         too_near = disparity > nearest
 
         near = np.asarray(cv2.dilate(disparity, _SQUARE), np.float32)
-        edges = self._edges(disparity, near)
-        rate = self._hole_rate(disparity, edges, camera)
+        edges = self._edges(disparity, near, grid)
+        rate = self._hole_rate(disparity, edges, camera, grid)
 
-        disparity = self._displace(disparity, near, edges, seeds)
+        disparity = self._displace(disparity, near, edges, seeds, grid)
         scale = disparity * np.float32(self.parameters.sigma_relative)
-        scale += np.float32(self.parameters.sigma_px)
-        scale *= self._error(seeds, *clean.shape)
+        scale += grid.sigma_px
+        scale *= self._error(seeds, height, width, grid)
         disparity += scale
-        step = np.float32(self.profile.disparity_step_px)
-        disparity *= 1 / step
+        disparity *= 1 / grid.step_px
         np.rint(disparity, out=disparity)
-        disparity *= step
+        disparity *= grid.step_px
 
-        hole = self._hole_noise(seeds, *clean.shape) < cv2.LUT(rate, self._threshold)
+        hole = _enlarge(grid.holes(seeds, height, width), _FINE, height, width) < cv2.LUT(rate, self._threshold)
         hole |= too_near
         # Out of the search range: nearer than the near limit, or an outline mixed with next to nothing behind it.
         hole |= disparity > nearest
@@ -211,23 +245,19 @@ class DisparityModel:
         np.copyto(noisy, clean, where=untouched)
         return noisy, np.asarray(cv2.LUT(rate, _PROBABILITY), np.float32)
 
-    def _error(self, seeds: tuple[int, ...], height: int, width: int) -> NDArray[np.float32]:
+    def _error(self, seeds: tuple[int, ...], height: int, width: int, grid: _Grid) -> NDArray[np.float32]:
         """Smooth error of unit variance, float32 [H,W]."""
-        fine = self._fine(seeds, height, width) * np.float32(self.parameters.fine_share**0.5)
-        coarse = self._coarse(seeds, height, width) * np.float32((1 - self.parameters.fine_share) ** 0.5)
+        fine = grid.fine(seeds, height, width) * np.float32(self.parameters.fine_share**0.5)
+        coarse = grid.coarse(seeds, height, width) * np.float32((1 - self.parameters.fine_share) ** 0.5)
         fine += _enlarge(coarse, _COARSE // _FINE, *fine.shape)
         return _enlarge(fine, _FINE, height, width)
 
-    def _hole_noise(self, seeds: tuple[int, ...], height: int, width: int) -> NDArray[np.float32]:
-        """Noise of unit variance that decides on holes, float32 [H,W]."""
-        return _enlarge(self._holes(seeds, height, width), _FINE, height, width)
-
-    def _edges(self, disparity: NDArray[np.float32], near: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def _edges(self, disparity: NDArray[np.float32], near: NDArray[np.float32], grid: _Grid) -> NDArray[np.uint8]:
         """Depth edges, uint8 [H,W], 1 on an edge; `near` is the largest disparity around each pixel."""
         import cv2
 
         jump = cv2.subtract(near, cv2.erode(disparity, _SQUARE))
-        limit = np.maximum(near * np.float32(self.parameters.edge_jump_relative), self.parameters.edge_jump_px)
+        limit = np.maximum(near * np.float32(self.parameters.edge_jump_relative), grid.jump_px)
         return (jump > limit).view(np.uint8)
 
     def _displace(
@@ -236,26 +266,27 @@ class DisparityModel:
         near: NDArray[np.float32],
         edges: NDArray[np.uint8],
         seeds: tuple[int, ...],
+        grid: _Grid,
     ) -> NDArray[np.float32]:
         """Fattens the foreground and makes outlines ragged; interpolation leaves flying pixels between."""
         import cv2
 
         height, width = disparity.shape
-        if self.parameters.fattening_px:
-            repeats = self.parameters.fattening_px - 1
+        if grid.fattening:
+            repeats = grid.fattening - 1
             fat = cv2.dilate(near, _SQUARE, iterations=repeats) if repeats else near
             # Only at edges: on a slanted surface the largest disparity around would be a bias.
             at_edges = cv2.dilate(edges, _SQUARE, iterations=repeats + 1)
             disparity = np.asarray(cv2.copyTo(fat, at_edges, disparity.copy()), np.float32)
-        shift = self._shift.field(seeds, (2, -(-height // _FINE), -(-width // _FINE)))
-        shift *= np.float32(self.parameters.warp_px)
+        shift = self._shift_noise.field(seeds, (2, -(-height // _FINE), -(-width // _FINE)))
+        shift *= grid.warp_px
         shift_x, shift_y = (_enlarge(s, _FINE, height, width) for s in shift)
         shift_x += np.arange(width, dtype=np.float32)
         shift_y += np.arange(height, dtype=np.float32)[:, None]
         return np.asarray(cv2.remap(disparity, shift_x, shift_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
     def _hole_rate(
-        self, disparity: NDArray[np.float32], edges: NDArray[np.uint8], camera: CameraModel
+        self, disparity: NDArray[np.float32], edges: NDArray[np.uint8], camera: CameraModel, grid: _Grid
     ) -> NDArray[np.uint8]:
         """Probability of a hole, uint8 [H,W], 255 = 1."""
         import cv2
@@ -271,7 +302,7 @@ class DisparityModel:
             codes = cv2.convertScaleAbs(distance, alpha=2 * _DISTANCE_STEPS)
         else:
             codes = np.full(half.shape, 255, np.uint8)
-        rate = cv2.LUT(codes, self._edge_rate)
+        rate = cv2.LUT(codes, grid.edge_rate)
         incidence = cv2.LUT(self._incidence_codes(half, camera), self._incidence_rate)
         # At an edge the gradient is not a surface's: there the distance table speaks alone.
         incidence[codes < 4 * _DISTANCE_STEPS] = 0

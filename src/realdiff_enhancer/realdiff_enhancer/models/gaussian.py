@@ -51,5 +51,5 @@ class GaussianModel:
     def enhance(self, frames: DepthFrames) -> EnhancedFrames:
         """Returns the noisy frames: nearer than the near limit becomes a hole, beyond the far limit is left alone."""
         error = np.stack([normal_field(seed, frames.depth.shape[1:]) for seed in frames.seeds])
-        error *= np.float32(self.parameters.sigma_px)
+        error *= np.float32(self.parameters.sigma_px * self.parameters.scale(frames.camera))
         return EnhancedFrames(depth=add_disparity_error(frames.depth, error, frames.camera, self.profile))

@@ -18,6 +18,10 @@ from numpy.typing import NDArray
 __all__ = ["CorrelatedNoise", "ar1_history", "normal_field"]
 
 
+_CACHE_BYTES = 64 << 20
+_CACHED_STREAMS = 4
+
+
 def _generator(seed: int, stream: str) -> np.random.Generator:
     """Generator of the noise called `stream` in the frame with this seed (SFC64: the fastest of NumPy's)."""
     entropy = np.random.SeedSequence([seed & (2**64 - 1), zlib.crc32(stream.encode())])
@@ -54,25 +58,24 @@ class CorrelatedNoise:
     """Standard normal fields, correlated between consecutive frames.
 
     The field of frame t is Σ_k w_k·white(seed_{t-k}) over the frames that exist, divided by the norm of the weights
-    used. So the variance is 1 in every frame, the first of a stream included.
+    used. So the variance is 1 in every frame, the first of a stream included. White fields are kept: consecutive frames
+    cost one new field each.
 
     Args:
         weights: w_0, w_1, …, newest frame first; [1.0] gives independent frames.
         stream: Name of the noise: fields of different names are independent.
-        cache_frames: How many white fields to keep. Consecutive frames then cost one new field each. At least the
-            number of weights; the default keeps exactly those.
 
     Raises:
         ValueError: No weights, or all zero.
     """
 
-    def __init__(self, weights: Sequence[float], stream: str = "", cache_frames: int | None = None) -> None:
+    def __init__(self, weights: Sequence[float], stream: str = "") -> None:
         """Prepares the weights; fields are drawn when asked for."""
         self.weights = tuple(float(w) for w in weights)
         if not any(self.weights):
             raise ValueError("the noise needs at least one weight that is not zero")
         self.stream = stream
-        self._capacity = max(len(self.weights), cache_frames or 0)
+        self._cached_bytes = 0
         self._cache: OrderedDict[tuple[int, tuple[int, ...]], NDArray[np.float32]] = OrderedDict()
 
     @classmethod
@@ -120,8 +123,12 @@ class CorrelatedNoise:
             field = normal_field(seed, shape, self.stream)
             field.flags.writeable = False
             self._cache[key] = field
-            while len(self._cache) > self._capacity:
-                self._cache.popitem(last=False)
+            self._cached_bytes += field.nbytes
+            # Enough for a few streams that take turns, but never less than one needs.
+            while len(self._cache) > len(self.weights) and (
+                self._cached_bytes > _CACHE_BYTES or len(self._cache) > _CACHED_STREAMS * len(self.weights)
+            ):
+                self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
         else:
             self._cache.move_to_end(key)
         return field

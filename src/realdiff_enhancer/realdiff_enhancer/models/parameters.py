@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from realdiff_core.camera import CameraModel
 from realdiff_core.config import CameraProfile, find_config, load_yaml
 from realdiff_core.errors import ConfigError
 
@@ -19,6 +20,16 @@ class Parameters(BaseModel):
     """Base of an analytic model's parameters: fixed once read, unknown keys refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reference_fx_px: float = Field(gt=0, description="focal length of the images to which values in pixels refer [px]")
+
+    def scale(self, camera: CameraModel) -> float:
+        """Pixels of this camera's image per pixel of the reference.
+
+        A camera measures on its own pixel grid; images of another resolution show the same errors in larger or smaller
+        pixels.
+        """
+        return camera.fx / self.reference_fx_px
 
 
 ParametersT = TypeVar("ParametersT", bound=Parameters)

@@ -87,10 +87,9 @@ class PerlinModel:
         self.history = parameters.history
         amplitudes = np.array([parameters.persistence**k for k in range(parameters.octaves)])
         amplitudes *= parameters.sigma_px / np.sqrt((amplitudes**2).sum() * _cell_variance())
-        # Cells under two pixels would be white noise: the finest octaves stop there.
         self._octaves = [
             (
-                max(2.0, parameters.cell_px / 2**k),
+                parameters.cell_px / 2**k,
                 float(amplitudes[k]),
                 CorrelatedNoise.ar1(parameters.temporal_coefficient, parameters.history, stream=f"perlin{k}"),
             )
@@ -102,13 +101,14 @@ class PerlinModel:
         """Reads the parameters from `path` or `config/models/perlin.yaml`."""
         return cls(load_parameters(PerlinParameters, cls.name, profile, path), profile)
 
-    def disparity_error(self, seeds: tuple[int, ...], height: int, width: int) -> NDArray[np.float32]:
+    def disparity_error(self, seeds: tuple[int, ...], height: int, width: int, scale: float) -> NDArray[np.float32]:
         """Error of one frame.
 
         Args:
             seeds: Seeds of the stream up to and including this frame, oldest first.
             height: Rows.
             width: Columns.
+            scale: Pixels per pixel of the reference.
 
         Returns:
             float32 [H,W], px.
@@ -116,10 +116,12 @@ class PerlinModel:
         # Columns last and transposed, all octaves at once: one sparse product over the large image.
         terms, columns = [], []
         for cell, amplitude, noise in self._octaves:
-            weight_y, offset_y = _basis(height, cell)
-            weight_x, offset_x = _basis(width, cell)
+            # Cells under two pixels would be white noise: the finest octaves stop there.
+            size = max(2.0, cell * scale)
+            weight_y, offset_y = _basis(height, size)
+            weight_x, offset_x = _basis(width, size)
             gradients = noise.field(seeds, (2, weight_y.shape[1], weight_x.shape[1]))
-            gradients *= np.float32(amplitude)
+            gradients *= np.float32(amplitude * scale)
             terms += [(weight_y @ gradients[0]).T, (offset_y @ gradients[1]).T]
             columns += [offset_x, weight_x]
         return np.ascontiguousarray((hstack(columns, format="csr") @ np.concatenate(terms)).T)
@@ -129,7 +131,8 @@ class PerlinModel:
         _, height, width = frames.depth.shape
         every = (*frames.previous_seeds, *frames.seeds)
         first = len(frames.previous_seeds)
+        scale = self.parameters.scale(frames.camera)
         error = np.stack(
-            [self.disparity_error(every[: first + i + 1], height, width) for i in range(len(frames.seeds))]
+            [self.disparity_error(every[: first + i + 1], height, width, scale) for i in range(len(frames.seeds))]
         )
         return EnhancedFrames(depth=add_disparity_error(frames.depth, error, frames.camera, self.profile))
