@@ -152,7 +152,8 @@ def network_test(
     """Run the strong test: train the network on each fold's training frames and score its test frames.
 
     Every step shows real and generated at the same random places; half of the steps are flipped upside down. No
-    horizontal flips: stereo shadows fall to one side. Deterministic for a seed on one kind of hardware.
+    horizontal flips: stereo shadows fall to one side. Deterministic for a seed on one kind of hardware
+    (the number of threads changes the last digits).
 
     Args:
         bank: context channels of the F frames (shared between models).
