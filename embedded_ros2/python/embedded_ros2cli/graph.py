@@ -20,8 +20,8 @@ T = TypeVar("T")
 NODE_NAME_PREFIX = "_ros2cli"
 #: Discovery goes on beyond the asked time while nobody is found or the graph still grows, at most this long [s].
 SETTLE_LIMIT_S = 2.5
-#: The graph has settled when nothing new has come for this long [s].
-SETTLE_S = 0.3
+#: The graph has settled when nothing new has come for this long [s]; participants announce themselves every 0.5 s.
+SETTLE_S = 0.6
 #: How long to wait for something that was asked for by name [s].
 NAMED_TIMEOUT_S = 3.0
 
