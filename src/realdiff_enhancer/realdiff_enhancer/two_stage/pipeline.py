@@ -77,13 +77,12 @@ class TwoStageModel:
         on_cpu = self.device.type == "cpu"
         self._micro_batch = 1 if on_cpu else 8
         if on_cpu:
-            self._coarse.to(memory_format=torch.channels_last)
-            self._fine.to(memory_format=torch.channels_last)
+            for network in (self._coarse, self._fine):
+                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._workers = ThreadPoolExecutor(
             max_workers=(os.cpu_count() or 1) if on_cpu else 1,
             thread_name_prefix=self.name,
-            initializer=torch.set_num_threads if on_cpu else None,
-            initargs=(1,) if on_cpu else (),
+            initializer=_one_thread if on_cpu else None,
         )
 
     @classmethod
@@ -278,6 +277,10 @@ def shipped_weights(profile: str) -> Path:
             next_step="pass --weights with a model folder, or use --profile d435",
         )
     return folder
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
 
 
 def _pick_device(device: str) -> torch.device:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -143,13 +144,11 @@ def batches(store: PairStore, config: TrainConfig, generator: torch.Generator) -
     block = max(config.model.guidance.block_px, 32)
     while True:
         frames = torch.multinomial(store.probability.cpu(), config.batch, replacement=True, generator=generator)
-        corners = [
-            tuple(
-                int(torch.randint(0, (full - part) // block + 1, (1,), generator=generator)) * block
-                for full, part in zip(store.clean.shape[-2:], (height, width), strict=True)
-            )
-            for _ in frames
+        spaces = [
+            (full - part) // block + 1 for full, part in zip(store.clean.shape[-2:], (height, width), strict=True)
         ]
+        picks = [torch.randint(0, space, (len(frames),), generator=generator) * block for space in spaces]
+        corners = [(int(y), int(x)) for y, x in zip(*picks, strict=True)]
         frames = frames.to(store.clean.device)
         factor = store.factor[frames]
         crop = [slice_crop(t[frames], corners, height, width) for t in (store.clean, store.noisy)]
@@ -162,7 +161,7 @@ def batches(store: PairStore, config: TrainConfig, generator: torch.Generator) -
         clean = crop[0] * scale.to(crop[0].device).view(-1, 1, 1)
         known = known_mask(clean, config.model.codec).to(clean.dtype).unsqueeze(1)
         targets = PairTargets(targets.code, targets.both * known, targets.hole * known, targets.known * known)
-        yield Batch(clean, factor, store.label[frames], targets, frames, corners, flip)  # type: ignore[arg-type]
+        yield Batch(clean, factor, store.label[frames], targets, frames, corners, flip)
 
 
 def slice_crop(images: Tensor, corners: list[tuple[int, int]], height: int, width: int) -> Tensor:
@@ -284,12 +283,12 @@ def train(
     return model_config
 
 
-def _diffuse(scheduler: object, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def _diffuse(scheduler: Any, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Noised target, v target and timesteps for a batch."""
     noise = torch.randn(target.shape, device=target.device)
-    steps = torch.randint(0, scheduler.config.num_train_timesteps, (len(target),), generator=generator)  # type: ignore[attr-defined]
+    steps = torch.randint(0, scheduler.config.num_train_timesteps, (len(target),), generator=generator)
     steps = steps.to(target.device)
-    return scheduler.add_noise(target, noise, steps), scheduler.get_velocity(target, noise, steps), steps  # type: ignore[attr-defined]
+    return scheduler.add_noise(target, noise, steps), scheduler.get_velocity(target, noise, steps), steps
 
 
 def _train_coarse(
