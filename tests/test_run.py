@@ -45,7 +45,8 @@ def test_a_bare_machine_is_set_up_once(checkout: Checkout) -> None:
     first = checkout.run("env")
     assert first.returncode == 0, first.stderr
     assert len(checkout.calls("venv")) == 1
-    pip, assets = checkout.calls("pip")
+    itself, pip, assets = checkout.calls("pip")
+    assert "pip.txt" in itself
     assert "--no-deps" in assets and "assets.txt" in assets
     assert [f"{name}.txt" in pip for name in ("ros", "rosdep", "base", "test")] == [True] * 4
     assert [sorted(names) for names in checkout.built()] == [ALL]
@@ -144,13 +145,13 @@ def test_what_is_gone_is_made_again(ready: Checkout) -> None:
     shutil.rmtree(ready.folder / ".venv")
     ready.forget_calls()
     assert ready.run("true").returncode == 0
-    assert (len(ready.calls("venv")), len(ready.calls("pip"))) == (1, 2)
+    assert (len(ready.calls("venv")), len(ready.calls("pip"))) == (1, 3)
 
 
 def test_changed_requirements_are_installed_into_the_environment_that_is_there(ready: Checkout) -> None:
     ready.write("requirements/base.txt", "base-library==2\n")
     assert ready.run("true").returncode == 0
-    assert [len(ready.calls(name)) for name in ("venv", "pip", "colcon")] == [0, 2, 0]
+    assert [len(ready.calls(name)) for name in ("venv", "pip", "colcon")] == [0, 3, 0]
 
 
 def test_an_environment_made_by_hand_is_kept(checkout: Checkout) -> None:
@@ -159,7 +160,7 @@ def test_an_environment_made_by_hand_is_kept(checkout: Checkout) -> None:
     (folder / ".realdiff-setup.json").unlink()
     checkout.forget_calls()
     assert checkout.run("true").returncode == 0
-    assert [len(checkout.calls(name)) for name in ("venv", "pip", "colcon")] == [0, 2, 0]
+    assert [len(checkout.calls(name)) for name in ("venv", "pip", "colcon")] == [0, 3, 0]
 
 
 def test_a_damaged_stamp_counts_as_none(ready: Checkout) -> None:
@@ -175,7 +176,7 @@ def test_a_moved_checkout_is_made_anew(ready: Checkout) -> None:
     ready.folder = moved
     result = ready.run("env")
     assert result.returncode == 0, result.stderr
-    assert [len(ready.calls(name)) for name in ("venv", "pip")] == [1, 2]
+    assert [len(ready.calls(name)) for name in ("venv", "pip")] == [1, 3]
     assert [sorted(names) for names in ready.built()] == [ALL]
     assert not (moved / "install" / "demo_py" / "old").exists()
     assert variables(result.stdout)["VIRTUAL_ENV"] == str(moved / ".venv")
@@ -198,7 +199,7 @@ def test_cut_off_anywhere_it_goes_on_where_it_stopped(checkout: Checkout, progra
     result = checkout.run("true")
     assert result.returncode == 0, result.stderr
     assert len(checkout.calls("venv")) == 0  # done before
-    assert len(checkout.calls("pip")) == (2 if program == "pip" else 0)
+    assert len(checkout.calls("pip")) == (3 if program == "pip" else 0)
     assert [sorted(names) for names in checkout.built()] == [ALL]
 
 
@@ -211,7 +212,7 @@ def test_two_at_once_do_the_work_once(checkout: Checkout) -> None:
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
     assert "another ./run is setting up here; waiting for it" in errors
-    assert [len(checkout.calls(name)) for name in ("venv", "pip", "colcon")] == [1, 2, 1]
+    assert [len(checkout.calls(name)) for name in ("venv", "pip", "colcon")] == [1, 3, 1]
 
 
 def test_a_package_that_fails_is_named_and_built_again_alone(checkout: Checkout) -> None:
@@ -267,7 +268,7 @@ def test_a_sourced_ros_is_used_instead_of_the_embedded_one(checkout: Checkout, t
     assert result.returncode == 0, result.stderr
     (venv,) = checkout.calls("venv")
     assert "--system-site-packages" in venv and venv.endswith(str(checkout.folder / ".venv-ros"))
-    pip, _ = checkout.calls("pip")
+    _, pip, _ = checkout.calls("pip")
     assert "base.txt" in pip and "ros.txt" not in pip
     assert [sorted(names) for names in checkout.built()] == [["bringup", "demo_msgs", "demo_py"]]
     (colcon,) = checkout.calls("colcon")

@@ -45,7 +45,7 @@ def _files(layout: Layout) -> list[Path]:
 
 def wanted(layout: Layout) -> dict[str, str]:
     """Returns the stamp of an environment that is up to date."""
-    others = (layout.requirements / "colcon.txt", layout.requirements / "assets.txt")
+    others = (layout.requirements / f"{name}.txt" for name in ("pip", "colcon", "assets"))
     texts = (path.read_bytes() for path in (*_files(layout), *others))
     return {"requirements": digest(texts), "path": str(layout.venv), "embedded": "" if layout.sourced else "path file"}
 
@@ -125,11 +125,12 @@ def update(layout: Layout, interpreter: Interpreter, env: Mapping[str, str]) -> 
     arguments = [argument for path in _files(layout) for argument in ("-r", str(path))]
     if layout.sourced:
         arguments += _beside_sourced(layout, interpreter, env)
+    itself = ["-r", str(layout.requirements / "pip.txt")]
     without_dependencies = ["--no-deps", "-r", str(layout.requirements / "assets.txt")]
     pip = [str(layout.python), "-m", "pip", "install", "--progress-bar=off", "--no-compile"]
     with Step("Python packages") as step:
         progress = _PipProgress(step)
-        for name, rest in (("pip", arguments), ("pip_assets", without_dependencies)):
+        for name, rest in (("pip_itself", itself), ("pip", arguments), ("pip_assets", without_dependencies)):
             log = layout.state / f"{name}.log"
             if run_logged([*pip, *rest], log=log, on_line=progress, env=pip_env):
                 raise _explain_pip(log, interpreter)
