@@ -1,7 +1,7 @@
 """The demonstration: record → enhance → play through the live node → a real scene → one report.
 
-Every step is the command that a user would type, run as its own process; this module only strings them together and reads
-the bags that they leave.
+Every step is the command that a user would type, run as its own process; this module only strings them together and
+reads the bags that they leave.
 """
 
 from __future__ import annotations
@@ -98,15 +98,41 @@ def run_demo(settings: DemoSettings, say: Callable[[str], None] = print) -> Demo
     seed = str(settings.seed)
     runner.step(
         "record an episode in simulation",
-        ["ros2", "run", "realdiff_sim_bridge", "record", "--task", "can_to_plate", "--episodes", "1"]
-        + ["-o", str(output / "episodes"), "--seed", seed, "--rate", f"{settings.rate_hz:g}"],
+        [
+            "ros2",
+            "run",
+            "realdiff_sim_bridge",
+            "record",
+            "--task",
+            "can_to_plate",
+            "--episodes",
+            "1",
+            "-o",
+            str(output / "episodes"),
+            "--seed",
+            seed,
+            "--rate",
+            f"{settings.rate_hz:g}",
+        ],
     )
     episode = output / "episodes" / "can_to_plate_000000"
     steps = [] if settings.steps is None else ["--steps", str(settings.steps)]
     runner.step(
         f"enhance it ({settings.model})",
-        ["ros2", "run", "realdiff_enhancer", "enhance", str(episode), "-o", str(output / "enhanced")]
-        + ["--model", settings.model, "--seed", seed, *steps],
+        [
+            "ros2",
+            "run",
+            "realdiff_enhancer",
+            "enhance",
+            str(episode),
+            "-o",
+            str(output / "enhanced"),
+            "--model",
+            settings.model,
+            "--seed",
+            seed,
+            *steps,
+        ],
     )
     live = _play_live(settings, episode, runner)
     real = _real_scene(settings, steps, runner)
@@ -155,16 +181,36 @@ def _play_live(settings: DemoSettings, episode: Path, runner: _Runner) -> LiveRe
         time.sleep(_RECORDER_STARTS_S)
         runner.step(
             "play it through the live node",
-            ["ros2", "launch", "realdiff", "enhance.launch.py", f"bag:={episode}", f"model:={LIVE_MODEL}"]
-            + [f"seed:={settings.seed}"],
+            [
+                "ros2",
+                "launch",
+                "realdiff",
+                "enhance.launch.py",
+                f"bag:={episode}",
+                f"model:={LIVE_MODEL}",
+                f"seed:={settings.seed}",
+            ],
         )
     finally:
         os.killpg(recorder.pid, signal.SIGINT)
         recorder.wait(timeout=30)
     runner.step(
         "enhance the bag with the same model",
-        ["ros2", "run", "realdiff_enhancer", "enhance", str(episode), "-o", str(output / "live_reference")]
-        + ["--model", LIVE_MODEL, "--seed", str(settings.seed), "--topics", DEPTH_IMAGE],
+        [
+            "ros2",
+            "run",
+            "realdiff_enhancer",
+            "enhance",
+            str(episode),
+            "-o",
+            str(output / "live_reference"),
+            "--model",
+            LIVE_MODEL,
+            "--seed",
+            str(settings.seed),
+            "--topics",
+            DEPTH_IMAGE,
+        ],
     )
     expected = _payloads(output / "live_reference", DEPTH_IMAGE)
     received = _payloads(output / "live", live_topic)
@@ -197,8 +243,20 @@ def _real_scene(settings: DemoSettings, steps: list[str], runner: _Runner) -> Re
     )
     runner.step(
         "enhance the real scene's clean depth",
-        ["ros2", "run", "realdiff_enhancer", "enhance", str(scene.clean), "-o", str(scene.enhanced)]
-        + ["--model", settings.model, "--seed", str(settings.seed), *steps],
+        [
+            "ros2",
+            "run",
+            "realdiff_enhancer",
+            "enhance",
+            str(scene.clean),
+            "-o",
+            str(scene.enhanced),
+            "--model",
+            settings.model,
+            "--seed",
+            str(settings.seed),
+            *steps,
+        ],
     )
     return scene
 

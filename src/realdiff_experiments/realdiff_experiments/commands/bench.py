@@ -23,10 +23,11 @@ def main(argv: list[str] | None = None) -> int:
     options = arguments.parse_args(argv)
     if options.frames < 10:
         arguments.error("--frames must be at least 10")
-    from realdiff_core import bench as core
-    from realdiff_enhancer import bench as enhancer
     from rich.console import Console
     from rich.table import Table
+
+    from realdiff_core import bench as core
+    from realdiff_enhancer import bench as enhancer
 
     results: list[dict[str, Any]] = []
     for name, measure in (("bags", core.bench), ("models, bag enhancer, node", enhancer.bench)):
