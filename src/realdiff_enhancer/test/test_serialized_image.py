@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from realdiff_core.errors import DepthError
-from rosbags.typesys import Stores, get_typestore
-
 from realdiff_enhancer.serialized_image import SerializedImage
+from rosbags.typesys import Stores, get_typestore
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 IMAGE = "sensor_msgs/msg/Image"
