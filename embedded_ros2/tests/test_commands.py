@@ -174,6 +174,15 @@ def test_packages_and_run(ros2: Ros2, environment: dict[str, str]) -> None:
     assert code == 1 and "[ros2run]: Process exited with failure 1" in output
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_run_passes_signals_on(start: Callable[..., Process], number: signal.Signals) -> None:
+    process = start("run", "demo_nodes", "talker", "--ros-args", "-r", "__node:=other")
+    process.wait_for("ready /other")
+    process.send(number)
+    # The node says so through the pipe that it has inherited.
+    process.wait_for("talker leaves")
+
+
 def test_interface(ros2: Ros2) -> None:
     output = good(ros2("interface", "show", "geometry_msgs/msg/PoseStamped", "--no-comments"))
     assert output.startswith(

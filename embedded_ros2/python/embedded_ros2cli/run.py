@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import shlex
 import signal
 import subprocess
+import sys
 from types import FrameType
 
 from .pkg import executables
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end the executable when this command is killed."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,11 +36,12 @@ def _run(args: argparse.Namespace) -> int | str:
         return "No executable found"
     if len(paths) > 1:
         return "Multiple executables found:" + "".join(f"\n- {path}" for path in paths)
-    process = subprocess.Popen([*shlex.split(args.prefix or ""), str(paths[0]), *args.argv])
+    command = [*shlex.split(args.prefix or ""), str(paths[0]), *args.argv]
+    process = subprocess.Popen(command, preexec_fn=_die_with_parent)
 
     def forward(number: int, frame: FrameType | None) -> None:
-        # Ctrl-C in a terminal reaches the process by itself; SIGTERM is sent to this one only.
-        if number != signal.SIGINT:
+        # Ctrl-C in a terminal reaches the process by itself; a signal from another program reaches this one only.
+        if number != signal.SIGINT or not sys.stdin.isatty():
             process.send_signal(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
