@@ -1,4 +1,4 @@
-"""The built workspace itself: what ./run gives is what colcon's own setup file gives; colcon finds and tests the packages."""
+"""The built workspace itself: ./run gives what colcon's own setup file gives; colcon finds and tests the packages."""
 
 from __future__ import annotations
 
