@@ -264,7 +264,7 @@ def test_wrong_option(
 
 def test_wrong_model_parameter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_episode(tmp_path / "in", frames=1)
-    (tmp_path / "own.yaml").write_text("sigma_px: -1\n")
+    (tmp_path / "own.yaml").write_text("reference_fx_px: 615\nsigma_px: -1\n")
     arguments = [tmp_path / "in", "-o", tmp_path / "out", "--model", "gaussian", "--weights", tmp_path / "own.yaml"]
     check_refused(capsys, tmp_path, arguments, "own.yaml", "sigma_px", "-1")
 
