@@ -358,7 +358,9 @@ def main(args: list[str] | None = None) -> None:
         node = DepthEnhancer()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        executor.spin()
+        # Not spin(): its wait has no limit, and a signal that arrives just before it is not seen.
+        while rclpy.ok():
+            executor.spin_once(timeout_sec=0.2)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:

@@ -41,7 +41,7 @@ class DemoSettings:
 
     output: Path
     seed: int = 0
-    rate_hz: float = 5.0
+    rate_hz: float = 4.0
     model: str = "two_stage"
     steps: int | None = None
     real_data: Path | None = None
