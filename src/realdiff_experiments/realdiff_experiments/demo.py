@@ -40,9 +40,9 @@ class DemoSettings:
     """
 
     output: Path
-    seed: int = 0
-    rate_hz: float = 4.0
-    model: str = "two_stage"
+    seed: int
+    rate_hz: float
+    model: str
     steps: int | None = None
     real_data: Path | None = None
 

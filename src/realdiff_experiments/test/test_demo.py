@@ -16,7 +16,7 @@ from realdiff_experiments import demo
 def test_demo_writes_a_self_contained_report(tmp_path) -> None:
     from realdiff_experiments.demo_report import write_report
 
-    settings = DemoSettings(output=tmp_path / "demo", model="disparity", rate_hz=2.0)
+    settings = DemoSettings(output=tmp_path / "demo", seed=0, rate_hz=2.0, model="disparity")
     result = run_demo(settings, lambda text: None)
     assert result.live.sent >= 15
     assert result.live.received == result.live.sent
@@ -31,7 +31,7 @@ def test_demo_writes_a_self_contained_report(tmp_path) -> None:
 def test_missing_ros2_is_named(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(demo.shutil, "which", lambda name: None)
     with pytest.raises(RealdiffError, match=r"\./run demo"):
-        run_demo(DemoSettings(output=tmp_path), lambda text: None)
+        run_demo(DemoSettings(output=tmp_path, seed=0, rate_hz=2.0, model="none"), lambda text: None)
 
 
 def test_failing_step_names_command_and_log(tmp_path) -> None:
