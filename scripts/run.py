@@ -5,4 +5,7 @@ import sys
 from workspace.main import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[2:], python=sys.argv[1]))
+    try:
+        sys.exit(main(sys.argv[2:], python=sys.argv[1]))
+    except KeyboardInterrupt:
+        sys.exit(130)

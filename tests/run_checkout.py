@@ -82,7 +82,8 @@ class Checkout:
         for name in ("g++", "make", "cmake"):
             self.program(name, "exit 0")
         (self.machine / "lib").mkdir()
-        (self.machine / "lib" / "libEGL.so.1").touch()
+        for name in ("libEGL.so.1", "libGL.so.1"):
+            (self.machine / "lib" / name).touch()
         self.calls_file = self.machine / "calls"
         self.fake_python("python3")
         (self.machine / "fake_colcon.py").write_text(FAKE_COLCON)

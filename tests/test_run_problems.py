@@ -140,10 +140,12 @@ def test_rendering_that_is_missing_is_named_and_the_rest_works(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     missing = system.missing_rendering({})
     system.install_rendering(missing, stamp=tmp_path / "stamp", log=tmp_path / "log", env={})
-    assert "sudo apt-get install -y libegl1 libgl1" in capsys.readouterr().err
+    assert "sudo apt-get install -y libegl1 libgl1 libopengl0" in capsys.readouterr().err
     (tmp_path / "libOSMesa.so.8").touch()
     assert system.rendering_backend({}) == "osmesa"
     (tmp_path / "libEGL.so.1").touch()
+    assert system.rendering_backend({}) == "osmesa"
+    (tmp_path / "libGL.so.1").touch()
     assert system.rendering_backend({}) == "egl"
     assert system.missing_rendering({}) == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 
 
@@ -33,41 +34,45 @@ class SetupError(Exception):
 
 
 class Step:
-    """One step of the set-up with a line of progress: rewritten in place on a terminal, at most every 15 s elsewhere.
+    """One step of the set-up with a line of progress, rewritten every second on a terminal, new every 15 s elsewhere.
 
-    Use as a context manager; leaving it normally prints how long the step took.
+    Use as a context manager; leaving it prints how long the step took.
     """
 
     def __init__(self, title: str) -> None:
         self.title = title
+        self._what = ""
         self._terminal = sys.stderr.isatty()
         self._start = time.monotonic()
-        self._last = self._start
+        self._ended = threading.Event()
+        self._clock = threading.Thread(target=self._tick, daemon=True)
 
     def __enter__(self) -> Step:
         """Announces the step."""
-        if self._terminal:
-            self.update("")
-        else:
-            print(f"run: {self.title} …", file=sys.stderr, flush=True)
+        print(f"run: {self.title} …", end="" if self._terminal else "\n", file=sys.stderr, flush=True)
+        self._clock.start()
         return self
 
     def update(self, what: str) -> None:
-        """Shows what the step is doing now."""
-        now = time.monotonic()
-        if self._terminal:
-            width = max(20, _terminal_width() - 1)
-            line = f"run: {self.title} {now - self._start:4.0f} s  {what}"[:width]
-            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
-        elif now - self._last >= 15:
-            self._last = now
-            print(f"run: {self.title} {now - self._start:4.0f} s  {what}", file=sys.stderr, flush=True)
+        """Sets what the step is doing now; shown with the next line of progress."""
+        self._what = what
+
+    def _tick(self) -> None:
+        while not self._ended.wait(1 if self._terminal else 15):
+            line = f"run: {self.title} {time.monotonic() - self._start:4.0f} s  {self._what}"
+            if self._terminal:
+                print(f"\r\x1b[K{line[: max(20, _terminal_width() - 1)]}", end="", file=sys.stderr, flush=True)
+            else:
+                print(line, file=sys.stderr, flush=True)
 
     def __exit__(self, kind: object, *_: object) -> None:
         """Tells how it ended and how long it took."""
-        end = "\r\x1b[K" if self._terminal else ""
+        self._ended.set()
+        self._clock.join()
+        start = "\r\x1b[K" if self._terminal else ""
         result = "done" if kind is None else "stopped"
-        print(f"{end}run: {self.title}: {result} ({time.monotonic() - self._start:.0f} s)", file=sys.stderr, flush=True)
+        took = time.monotonic() - self._start
+        print(f"{start}run: {self.title}: {result} ({took:.0f} s)", file=sys.stderr, flush=True)
 
 
 def _terminal_width() -> int:

@@ -40,7 +40,8 @@ def has_library(name: str, env: Mapping[str, str]) -> bool:
 
 def rendering_backend(env: Mapping[str, str]) -> str | None:
     """Returns the MuJoCo rendering backend that works without a display ("egl", "osmesa"), or None."""
-    if has_library("libEGL.so.1", env):
+    # libegl1 alone comes without a software driver; libgl1 brings it.
+    if has_library("libEGL.so.1", env) and has_library("libGL.so.1", env):
         return "egl"
     if has_library("libOSMesa.so.8", env) or has_library("libOSMesa.so.6", env):
         return "osmesa"
@@ -50,7 +51,7 @@ def rendering_backend(env: Mapping[str, str]) -> str | None:
 def missing_rendering(env: Mapping[str, str]) -> list[Missing]:
     """Returns what off-screen rendering lacks: the simulator can't draw without it, all else works."""
     if rendering_backend(env) is None:
-        return [Missing("off-screen OpenGL (libEGL) for the simulator's cameras", ("libegl1", "libgl1"))]
+        return [Missing("off-screen OpenGL (libEGL) for the simulator's cameras", ("libegl1", "libgl1", "libopengl0"))]
     return []
 
 
