@@ -156,6 +156,15 @@ def test_a_thing_that_moved_becomes_unknown() -> None:
     assert np.isfinite(kept[:, :60]).all(), "the sensor's own noise stays"
 
 
+def test_errors_beside_a_hole_are_the_sensors_own() -> None:
+    """A strip of edge fattening and the shadow beside it teach the model; they must stay."""
+    clean = np.full((HEIGHT, WIDTH), 1.0, np.float32)
+    noisy = sense(clean, 3, 0.1)
+    noisy[20:100, 70:110] = np.nan
+    noisy[20:100, 66:70] = FACTOR / (FACTOR + 1.4)
+    assert np.isfinite(drop_wrong_places(clean, noisy, FACTOR, GateConfig())).all()
+
+
 def test_missing_open3d_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "open3d", None)
     with pytest.raises(RealdiffError, match="Open3D") as caught:
