@@ -163,7 +163,7 @@ def drop_wrong_places(
     both = np.isfinite(clean_m) & np.isfinite(noisy_m)
     pixels = np.where(both, factor / np.where(both, noisy_m, 1.0) - factor / np.where(both, clean_m, 1.0), 0.0)
     mean, share = _box_mean(np.clip(pixels, -_CLIP_PX, _CLIP_PX), both, gate.local_size_px)
-    # Beside a hole the few measured pixels are edge fattening, which is the sensor's own: half the box must be measured.
+    # Beside a hole the few measured pixels are edge fattening, the sensor's own: half the box must be measured.
     wrong = (np.abs(mean) > gate.local_bias_px) & (share > 0.5)
     size = gate.local_size_px // 2 + 1
     wrong = cv2.dilate((wrong & np.isfinite(clean_m)).astype(np.uint8), np.ones((size, size), np.uint8)) > 0
