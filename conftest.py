@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
+import signal
 import socket
 from pathlib import Path
 
@@ -31,7 +32,10 @@ def _choose_domain() -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keeps the graphs of a test run apart from a user's robot and from other runs."""
+    """Keeps the graphs of a test run apart from a user's robot and from other runs; makes Ctrl-C testable."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell starts background jobs so, and children would inherit it: no test could interrupt anything.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if "REALDIFF_TEST_DOMAIN" not in os.environ:
         os.environ["REALDIFF_TEST_DOMAIN"] = str(_choose_domain())
     os.environ["ROS_DOMAIN_ID"] = os.environ["REALDIFF_TEST_DOMAIN"]
