@@ -27,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = arguments.add_argument
     add("-o", "--output", type=Path, default=Path("build/demo"), help="folder (default: build/demo)")
     add("--seed", type=int, default=0, help="seed of scene and noise (default: 0)")
-    add("--rate", type=float, default=4.0, metavar="HZ", help="camera frames a second in the recording (default: 4)")
+    add("--rate", type=float, default=3.0, metavar="HZ", help="camera frames a second in the recording (default: 3)")
     add("--model", default="two_stage", help="enhancer model (default: two_stage)")
     add("--steps", type=int, metavar="N", help="sampling steps a stage (default: the model's)")
     return arguments
