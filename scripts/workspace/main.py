@@ -38,6 +38,10 @@ def prepare(layout: Layout, env: Mapping[str, str], rclpy: Path | None) -> dict[
     if not python_env.is_up_to_date(layout) or colcon.outdated(layout, target):
         with locked(layout.root / ".run.lock"):
             _set_up(layout, env, rclpy)
+    if not layout.sourced:
+        from embedded_ros2.shared_memory import remove_orphans
+
+        remove_orphans()
     return environment.complete(layout, environment.base(layout, env), list(colcon.packages(layout, env)))
 
 
