@@ -1,8 +1,8 @@
 """Frees what killed processes left in shared memory.
 
 Fast DDS gives every participant a segment under /dev/shm (70 MB with our profile) and removes it when the participant
-ends; a process that is killed leaves it behind, and a few dozen of those fill a machine's memory. A living owner holds a
-lock on `<segment>_el`, so a segment whose lock can be had belongs to nobody.
+ends; a process that is killed leaves it behind, and a few dozen of those fill a machine's memory. A living owner holds
+a lock on `<segment>_el`, so a segment whose lock can be had belongs to nobody.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def remove_orphans(folder: Path = FOLDER) -> int:
             continue  # another user's, or gone since the listing
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            state = os.stat(segment)
+            state = segment.stat()
             if state.st_mtime < newest and os.fstat(handle).st_mtime < newest:
                 segment.unlink()
                 lock.unlink()

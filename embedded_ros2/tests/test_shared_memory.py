@@ -14,7 +14,7 @@ import pytest
 from embedded_ros2.shared_memory import FOLDER, remove_orphans
 
 _PARTICIPANT = (
-    "import rclpy, sys, time; rclpy.init(); node = rclpy.create_node('holder'); print('ready', flush=True); time.sleep(60)"
+    "import rclpy, time; rclpy.init(); node = rclpy.create_node('holder'); print('ready', flush=True); time.sleep(60)"
 )
 
 
@@ -34,7 +34,7 @@ def test_only_old_unlocked_segments_go(tmp_path: Path) -> None:
     mutex.touch()
     other = tmp_path / "lttng-ust"
     other.touch()
-    with open(f"{held}_el") as lock:
+    with Path(f"{held}_el").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert remove_orphans(tmp_path) == 1000
     assert not orphan.exists() and not mutex.exists() and not Path(f"{orphan}_el").exists()
