@@ -69,8 +69,8 @@ def build_scene(task: Task, rig: CameraRig, *, detail: float = 0.2) -> mujoco.Mj
     _add_table(spec)
     for name, item in task.objects.items():
         add_object(spec, name, item)
-    _add_camera(spec, COLOUR_CAMERA, rig.colour, rig.base_colour.position, rig.base_colour.rotation)
-    _add_camera(spec, DEPTH_CAMERA, rig.depth, rig.base_depth.position, rig.base_depth.rotation)
+    add_camera(spec, COLOUR_CAMERA, rig.colour, rig.base_colour.position, rig.base_colour.rotation)
+    add_camera(spec, DEPTH_CAMERA, rig.depth, rig.base_depth.position, rig.base_depth.rotation)
     return spec.compile()
 
 
@@ -148,9 +148,18 @@ def _wood() -> NDArray[np.uint8]:
     return np.asarray(np.clip(np.round(255 * image), 0, 255), dtype=np.uint8)
 
 
-def _add_camera(
+def add_camera(
     spec: mujoco.MjSpec, name: str, model: CameraModel, position: FloatArray, optical_rotation: FloatArray
 ) -> None:
+    """Adds a camera with a camera model's intrinsics (without its distortion, which OpenGL can't draw).
+
+    Args:
+        spec: The scene.
+        name: Name of the camera.
+        model: Intrinsics.
+        position: Position in the world frame [m].
+        optical_rotation: float64[3, 3], the optical frame's orientation in the world frame.
+    """
     import mujoco
 
     quaternion = np.zeros(4)
