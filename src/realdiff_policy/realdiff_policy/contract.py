@@ -1,7 +1,7 @@
 """What a policy expects and what it gives: the contract between training, export, run time and robot.
 
-Time in a chunk: an observation at stamp t gives actions for t + 1/rate, t + 2/rate, …; row k of a chunk is what the robot
-is to reach at t + (k + 1)/rate. Nothing else in the workspace counts differently.
+Time in a chunk: an observation at stamp t gives actions for t + 1/rate, t + 2/rate, …; row k of a chunk is what the
+robot is to reach at t + (k + 1)/rate. Nothing else in the workspace counts differently.
 """
 
 from __future__ import annotations
