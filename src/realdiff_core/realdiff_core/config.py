@@ -1,4 +1,4 @@
-"""Typed configuration: one YAML file per camera, task, …, checked when it is read."""
+"""Typed configuration: YAML files checked when they are read; the camera profiles that all packages share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from realdiff_core.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
-Interval = tuple[float, float]
 
 
 class Strict(BaseModel):
@@ -51,54 +50,6 @@ class CameraProfile(Strict):
     def _range(self) -> CameraProfile:
         if self.far_m <= self.near_m:
             raise ValueError(f"far_m ({self.far_m}) must be greater than near_m ({self.near_m})")
-        return self
-
-
-class SpawnRegion(Strict):
-    """Where an object may stand after a reset, uniformly, in the robot's base frame."""
-
-    x_m: Interval
-    y_m: Interval
-    yaw_deg: Interval = (0.0, 0.0)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> SpawnRegion:
-        for name in ("x_m", "y_m", "yaw_deg"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise ValueError(f"{name}: the lower end {low} is above the upper end {high}")
-        return self
-
-
-class ObjectConfig(Strict):
-    """A movable object of a task."""
-
-    name: str = Field(min_length=1)
-    kind: str = Field(min_length=1, description="shape, known to the simulator adapter: can, plate, banana, cube, …")
-    size_m: tuple[float, ...] = Field(default=(), description="dimensions; their meaning depends on `kind` [m]")
-    mass_kg: float | None = Field(default=None, gt=0)
-    rgba: tuple[float, float, float, float] | None = None
-    spawn: SpawnRegion
-
-
-class TaskConfig(Strict):
-    """A manipulation task (config/tasks/*.yaml)."""
-
-    name: str = Field(min_length=1)
-    description: str = ""
-    instruction: str = Field(default="", description="the task in words, for language-conditioned policies")
-    objects: tuple[ObjectConfig, ...]
-    min_separation_m: float = Field(default=0.0, ge=0, description="least distance between objects after a reset [m]")
-    subtasks: tuple[str, ...] = ()
-    success: dict[str, Any] = Field(default_factory=dict, description="parameters of the task's success test")
-    time_limit_s: float = Field(default=30.0, gt=0)
-    parameters: dict[str, Any] = Field(default_factory=dict, description="further parameters of expert and scene")
-
-    @model_validator(mode="after")
-    def _unique_names(self) -> TaskConfig:
-        names = [item.name for item in self.objects]
-        if len(set(names)) != len(names):
-            raise ValueError(f"object names must differ, got {names}")
         return self
 
 
@@ -182,11 +133,6 @@ def find_config(name: str) -> Path:
 def camera_profile(name: str) -> CameraProfile:
     """Load a camera profile by its name (``d435``) or by the path of its file."""
     return load_yaml(_named(name, "cameras"), CameraProfile)
-
-
-def task_config(name: str) -> TaskConfig:
-    """Load a task by its name (``can_to_plate``) or by the path of its file."""
-    return load_yaml(_named(name, "tasks"), TaskConfig)
 
 
 def _named(name: str, folder: str) -> Path:

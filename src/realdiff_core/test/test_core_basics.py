@@ -122,17 +122,6 @@ def test_configuration_folder_can_be_overridden(tmp_path, monkeypatch):
     assert config.camera_profile(str(mine)).name == "mine"
 
 
-def test_task_config_checks_objects():
-    spawn = {"x_m": (0.4, 0.5), "y_m": (0, 0)}
-    can = {"name": "can", "kind": "can", "spawn": spawn}
-    task = config.TaskConfig.model_validate({"name": "t", "objects": [can]})
-    assert task.objects[0].spawn.x_m == (0.4, 0.5)
-    with pytest.raises(ValueError, match="must differ"):
-        config.TaskConfig.model_validate({"name": "t", "objects": [can, can]})
-    with pytest.raises(ValueError, match="above the upper end"):
-        config.SpawnRegion(x_m=(1, 0), y_m=(0, 0))
-
-
 def test_camera_info_topics():
     assert topics.camera_info_topic(topics.DEPTH_IMAGE) == topics.DEPTH_INFO
     assert topics.camera_info_topic(topics.ALIGNED_DEPTH_IMAGE) == topics.ALIGNED_DEPTH_INFO
