@@ -141,3 +141,11 @@ def test_shutdown_does_not_wait_for_a_node_that_never_answers(launch: Callable[.
     )
     assert process.wait() == 0, process.output
     assert "due to shutdown." in process.output
+
+
+def test_a_launch_file_that_has_just_been_edited_runs_as_it_is_now(launch: Callable[..., Process]) -> None:
+    # All three have one length and are written within one second.
+    for word in ("north", "south", "winds"):
+        process = launch(f"LogInfo(msg='{word}')")
+        assert process.wait() == 0
+        assert word in process.output

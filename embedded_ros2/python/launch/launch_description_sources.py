@@ -6,6 +6,7 @@ from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 from ._gaps import UnsupportedLaunchFeature, module_gaps
 from .invalid_launch_file_error import InvalidLaunchFileError
@@ -37,9 +38,21 @@ class InvalidPythonLaunchFileError(Exception):
     """A Python file is no launch file."""
 
 
+class _UncachedLoader(SourceFileLoader):
+    """Compiles a launch file each time.
+
+    Python's cache tells versions of a file apart by size and whole seconds: a file edited within a second of its last
+    run could run in its old version.
+    """
+
+    def path_stats(self, path: str) -> NoReturn:
+        """Refuse: without a file's time Python neither reads nor writes its cache."""
+        raise OSError("launch files are not cached")
+
+
 def load_python_launch_file_as_module(python_launch_file_path: str) -> ModuleType:
     """Import a launch file by its path."""
-    loader = SourceFileLoader("python_launch_file", python_launch_file_path)
+    loader = _UncachedLoader("python_launch_file", python_launch_file_path)
     spec = spec_from_loader(loader.name, loader)
     assert spec is not None
     module = module_from_spec(spec)
