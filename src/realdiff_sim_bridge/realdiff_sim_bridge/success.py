@@ -5,24 +5,31 @@ from __future__ import annotations
 import numpy as np
 
 from realdiff_sim_bridge.adapters.base import SimState
-from realdiff_sim_bridge.tasks import Released, RestingOn, Still, SuccessTest, Task, Upright
+from realdiff_sim_bridge.tasks import Inside, Lifted, Released, RestingOn, Still, SuccessTest, Task, Upright
 
 
 def holds(task: Task, test: SuccessTest, state: SimState) -> bool:
     """Returns whether one test holds in a state."""
     pose = state.objects[test.object]
-    item = task.objects[test.object]
-    if isinstance(test, RestingOn):
+    item = state.items.get(test.object, task.objects[test.object])
+    if isinstance(test, RestingOn | Inside):
         below = state.objects[test.target]
-        offset = float(np.linalg.norm(pose.position[:2] - below.position[:2]))
-        gap = pose.position[2] - item.rest_height - (below.position[2] + task.objects[test.target].seat)
-        return offset <= test.max_offset and abs(gap) <= test.max_gap
+        target = state.items.get(test.target, task.objects[test.target])
+        if isinstance(test, RestingOn):
+            offset = float(np.linalg.norm(pose.position[:2] - below.position[:2]))
+            gap = pose.position[2] - item.rest_height - (below.position[2] + (target.seat or 0.0))
+            return offset <= test.max_offset and abs(gap) <= test.max_gap
+        room = target.inside or (0.0, 0.0)
+        x, y, z = (below.inverse() @ pose).position
+        return abs(x) <= room[0] and abs(y) <= room[1] and 0.0 <= z <= target.top
+    if isinstance(test, Lifted):
+        return float(pose.position[2]) - item.rest_height >= test.min_height
     if isinstance(test, Upright):
         return float(pose.rotation[2, 2]) >= float(np.cos(np.radians(test.max_tilt)))
     if isinstance(test, Still):
         return state.object_speeds[test.object] <= test.max_speed
     if isinstance(test, Released):
-        top = pose.position + pose.rotation @ np.array([0.0, 0.0, item.seat])
+        top = pose.position + pose.rotation @ np.array([0.0, 0.0, item.top])
         return float(np.linalg.norm(state.tcp.position - top)) >= test.min_distance
     raise TypeError(f"no rule for the success test '{test.test}'")
 

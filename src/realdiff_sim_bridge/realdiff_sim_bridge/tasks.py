@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 from realdiff_core.config import Strict, config_folders, find_config, load_yaml
 from realdiff_core.errors import ConfigError
 
+from realdiff_sim_bridge.objects import TaskObject
+
 Vector = tuple[float, float, float]
-Unit = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
-    if bounds[0] > bounds[1]:
-        raise ValueError(f"the lowest value {bounds[0]} of a range exceeds the highest {bounds[1]}")
-    return bounds
-
-
-Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
 
 class Workspace(Strict):
@@ -41,77 +34,6 @@ class CameraPlacement(Strict):
     profile: str
     position: Vector
     target: Vector
-
-
-class StartRange(Strict):
-    """Where an object may stand after a reset: x and y in metres, yaw in degrees, in the frame "base"."""
-
-    x: Range
-    y: Range
-    yaw: Range = (0.0, 0.0)
-
-
-class _Object(Strict):
-    mass: PositiveFloat
-    colour: tuple[Unit, Unit, Unit]
-    start: StartRange
-
-
-class Can(_Object):
-    """A beverage can; its origin is its centre."""
-
-    kind: Literal["can"]
-    radius: PositiveFloat
-    height: PositiveFloat
-
-    @property
-    def footprint(self) -> float:
-        """Radius of the area it covers on the table [m]."""
-        return self.radius
-
-    @property
-    def rest_height(self) -> float:
-        """Height of the origin above the surface it stands on [m]."""
-        return self.height / 2
-
-    @property
-    def grip_width(self) -> float:
-        """Width between the fingers that hold it [m]."""
-        return 2 * self.radius
-
-    @property
-    def seat(self) -> float:
-        """Height above the origin of the surface that other objects are placed on [m]."""
-        return self.height / 2
-
-
-class Plate(_Object):
-    """A dinner plate; its origin is the centre of its underside."""
-
-    kind: Literal["plate"]
-    radius: PositiveFloat
-    height: PositiveFloat
-
-    @property
-    def footprint(self) -> float:
-        """Radius of the area it covers on the table [m]."""
-        return self.radius
-
-    @property
-    def rest_height(self) -> float:
-        """Height of the origin above the surface it stands on [m]."""
-        return 0.0
-
-    @property
-    def seat(self) -> float:
-        """Height above the origin of the surface that other objects are placed on [m]."""
-        return PLATE_THICKNESS
-
-
-PLATE_THICKNESS = 0.007
-"""Thickness of a plate's flat base [m]."""
-
-TaskObject = Annotated[Can | Plate, Field(discriminator="kind")]
 
 
 class Subtask(Strict):
@@ -139,6 +61,22 @@ class RestingOn(Strict):
     max_gap: PositiveFloat
 
 
+class Inside(Strict):
+    """The origin of `object` is in the container `target`: below its rim and between its walls."""
+
+    test: Literal["inside"]
+    object: str
+    target: str
+
+
+class Lifted(Strict):
+    """The underside of `object` has been lifted by at least `min_height` [m]."""
+
+    test: Literal["lifted"]
+    object: str
+    min_height: PositiveFloat
+
+
 class Upright(Strict):
     """The z axis of `object` points up within `max_tilt` degrees."""
 
@@ -156,14 +94,14 @@ class Still(Strict):
 
 
 class Released(Strict):
-    """The tool centre point is at least `min_distance` [m] away from the surface point where `object` is gripped."""
+    """The tool centre point is at least `min_distance` [m] away from the middle of the top of `object`."""
 
     test: Literal["released"]
     object: str
     min_distance: PositiveFloat
 
 
-SuccessTest = Annotated[RestingOn | Upright | Still | Released, Field(discriminator="test")]
+SuccessTest = Annotated[RestingOn | Inside | Lifted | Upright | Still | Released, Field(discriminator="test")]
 
 
 class Success(Strict):
@@ -173,18 +111,29 @@ class Success(Strict):
     tests: tuple[SuccessTest, ...] = Field(min_length=1)
 
 
-class Task(Strict):
+class SharedValues(Strict):
+    """What all tasks have in common (config/simulation.yaml); a task's own file may say otherwise."""
+
+    workspace: Workspace
+    camera: CameraPlacement
+    clearance: float = Field(ge=0.0, description="free space between any two objects after a reset [m]")
+
+
+class Task(SharedValues):
     """A complete task configuration."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     description: str
     horizon_s: PositiveFloat
-    workspace: Workspace
-    camera: CameraPlacement
     objects: dict[str, TaskObject] = Field(min_length=1)
-    clearance: float = Field(ge=0.0)
     subtasks: tuple[Subtask, ...] = Field(min_length=1)
     success: Success
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, content: Any) -> Any:
+        """Takes what the file doesn't say from the values that all tasks share."""
+        return _merged(_shared_values(), content) if isinstance(content, dict) else content
 
     @model_validator(mode="after")
     def _objects_exist(self) -> Task:
@@ -192,9 +141,25 @@ class Task(Strict):
             for name in (entry.object, getattr(entry, "target", None)):
                 if name is not None and name not in self.objects:
                     raise ValueError(f"unknown object '{name}'; this task has {', '.join(self.objects)}")
+        return self
+
+    @model_validator(mode="after")
+    def _objects_serve(self) -> Task:
+        """An object that can't be held, stood on or filled makes the task impossible."""
         for subtask in self.subtasks:
-            if getattr(self.objects[subtask.object], "grip_width", None) is None:
-                raise ValueError(f"subtask '{subtask.name}': a {self.objects[subtask.object].kind} can't be gripped")
+            item = self.objects[subtask.object]
+            if item.grip_width is None:
+                raise ValueError(f"subtask '{subtask.name}': a {item.kind} can't be gripped")
+            if subtask.target is not None and self.objects[subtask.target].seat is None:
+                raise ValueError(
+                    f"subtask '{subtask.name}': nothing can be placed on a {self.objects[subtask.target].kind}"
+                )
+        for test in self.success.tests:
+            target = self.objects[getattr(test, "target", test.object)]
+            if isinstance(test, RestingOn) and target.seat is None:
+                raise ValueError(f"success test 'resting_on': nothing can rest on a {target.kind}")
+            if isinstance(test, Inside) and target.inside is None:
+                raise ValueError(f"success test 'inside': a {target.kind} isn't a container")
         return self
 
     @model_validator(mode="after")
@@ -204,6 +169,26 @@ class Task(Strict):
                 if bounds[0] < self.workspace.lowest[axis] or bounds[1] > self.workspace.highest[axis]:
                     raise ValueError(f"object '{name}': start range {'xy'[axis]} {bounds} leaves the workspace")
         return self
+
+
+@lru_cache(maxsize=8)
+def _read_shared(path: Path, changed_ns: int) -> dict[str, Any]:
+    return load_yaml(path, SharedValues).model_dump()
+
+
+def _shared_values() -> dict[str, Any]:
+    """Returns the content of config/simulation.yaml: what all tasks have in common."""
+    path = find_config("simulation.yaml")
+    return _read_shared(path, path.stat().st_mtime_ns)
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Returns `base` with the values of `over` in their place; sections are merged key by key."""
+    result = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        result[key] = _merged(base[key], value) if both else value
+    return result
 
 
 def available_tasks() -> list[str]:

@@ -19,8 +19,8 @@ def _changed(tmp_path: Path, change: dict[str, object]) -> Path:
         *parents, last = key.split(".")
         section = content
         for parent in parents:
-            section = section[int(parent)] if parent.isdigit() else section[parent]
-        section[last] = value
+            section = section[int(parent)] if parent.isdigit() else section.setdefault(parent, {})
+        section[int(last) if last.isdigit() else last] = value
     path = tmp_path / "task.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
@@ -55,6 +55,8 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
         ({"objects.can.radius": -0.03}, "greater than 0"),
         ({"objects.can.kind": "teapot"}, "teapot"),
         ({"workspace.highest": [0.2, 0.4, 0.6]}, "workspace is empty"),
+        ({"success.tests.0": {"test": "inside", "object": "can", "target": "plate"}}, "isn't a container"),
+        ({"objects.plate.thickness": 0.03}, "rim is higher than its base"),
         ({"speed": 3}, "speed"),
     ],
 )

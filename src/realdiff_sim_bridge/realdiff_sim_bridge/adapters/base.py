@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
 from realdiff_sim_bridge.cameras import CameraRig
 from realdiff_sim_bridge.geometry import FloatArray, Pose
+from realdiff_sim_bridge.objects import TaskObject
 from realdiff_sim_bridge.tasks import Task
 
 Stream = Literal["colour", "depth"]
@@ -18,6 +19,9 @@ Quality = Literal["good", "fast"]
 
 CONTROL_PERIOD_NS = 20_000_000
 """Time between two commands of experts and policies' splines: 50 Hz."""
+
+GRIPPER_SPEED = 0.10
+"""Speed at which the gripper's width follows its command [m/s], as the real hand's default."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ class SimState:
         links: Poses of the robot's links by the URDF's names, fr3_link0 … fr3_rightfinger.
         objects: Poses of the task's objects.
         object_speeds: Linear speeds of the task's objects [m/s].
+        items: The objects as they really are after this reset (sizes are randomised); one that is missing here is as
+            the task's configuration says.
     """
 
     time_ns: int
@@ -77,6 +83,7 @@ class SimState:
     links: dict[str, Pose]
     objects: dict[str, Pose]
     object_speeds: dict[str, float]
+    items: dict[str, TaskObject] = field(default_factory=dict)
 
 
 class Simulator(Protocol):

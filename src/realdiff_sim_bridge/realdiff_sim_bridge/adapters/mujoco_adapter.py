@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from realdiff_sim_bridge.adapters.base import CONTROL_PERIOD_NS, Command, Quality, RobotState, SimState, Stream
+from realdiff_sim_bridge.adapters.base import (
+    CONTROL_PERIOD_NS,
+    GRIPPER_SPEED,
+    Command,
+    Quality,
+    RobotState,
+    SimState,
+    Stream,
+)
 from realdiff_sim_bridge.cameras import CameraRig
 from realdiff_sim_bridge.errors import RenderingError, SimulationError
 from realdiff_sim_bridge.geometry import FloatArray, Pose
@@ -19,9 +27,6 @@ from realdiff_sim_bridge.scene.robot import ARM_JOINTS, FINGER_JOINTS, GRIPPER_A
 from realdiff_sim_bridge.tasks import Task
 
 _STEP_NS = round(PHYSICS_STEP_S * 1e9)
-_GRIPPER_SPEED = 0.10
-"""Speed at which the width follows its command [m/s], as the real hand's default."""
-
 _HAND_TCP = Pose(np.array([0.0, 0.0, TCP_Z]), np.array([0.0, 0.0, 0.0, 1.0]))
 
 _SETTLE_NS = 400_000_000
@@ -134,7 +139,7 @@ class MujocoSimulator:
         """Runs physics up to a time, rounded to the nearest physics step."""
         data = self._data
         last = round(time_ns / _STEP_NS)
-        travel = _GRIPPER_SPEED * PHYSICS_STEP_S
+        travel = GRIPPER_SPEED * PHYSICS_STEP_S
         while self._step < last:
             positions, velocities = self._arm_target(self.time_ns)
             data.ctrl[self._arm_actuators] = positions + self._lead_s * velocities

@@ -1,7 +1,7 @@
 """The expert for tasks made of "pick" and "place" subtasks.
 
-Each subtask is a list of moves: straight lines of the tool centre point with a minimum-jerk profile, a gripper width,
-and a pause at the end. A subtask's moves are laid out when it begins, from the objects' poses at that moment.
+A subtask is a list of phases: a smooth motion of the tool centre point, or a pause while the fingers move. They are
+laid out when the subtask begins, from the objects' poses at that moment.
 """
 
 from __future__ import annotations
@@ -10,33 +10,50 @@ from dataclasses import dataclass
 
 import numpy as np
 from realdiff_core.seeds import rng
-from scipy.spatial.transform import Rotation
 
-from realdiff_sim_bridge.adapters.base import CONTROL_PERIOD_NS, Command, SimState
+from realdiff_sim_bridge.adapters.base import CONTROL_PERIOD_NS, GRIPPER_SPEED, Command, SimState
+from realdiff_sim_bridge.experts.motion import Motion, Stretch
 from realdiff_sim_bridge.geometry import FloatArray, Pose
 from realdiff_sim_bridge.kinematics import ArmKinematics
+from realdiff_sim_bridge.objects import TaskObject
 from realdiff_sim_bridge.scene.robot import MAX_GRIPPER_WIDTH
 from realdiff_sim_bridge.tasks import Subtask, Task
 
-_APPROACH_M = 0.10
+_APPROACH_M = 0.08
 """Height above the grip or release point from which the hand comes straight down."""
 
 _GRIP_DEPTH_M = 0.026
 """How far the tool centre point goes below an object's top; the palm stays clear of it."""
 
-_RELEASE_GAP_M = 0.002
-_CLEAR_HEIGHT_M = 0.20
-"""Height of the carried object's underside above the table on the way."""
+_LOWEST_TCP_M = 0.013
+"""The fingertips reach 9 mm below the tool centre point and must not touch the table."""
 
+_RELEASE_GAP_M = 0.002
+_CARRY_HEIGHT_M = 0.13
+"""Height of the carried object's underside above the table on the way, or more over a high target."""
+
+_RELEASE_OPENING_M = 0.030
+"""How much wider than the object the fingers open to let it go: a wide swing would hit what stands beside it."""
+
+_TRAVEL_SPEED, _APPROACH_SPEED, _LOWER_SPEED, _LIFT_SPEED, _TURN_SPEED = 0.55, 0.28, 0.20, 0.40, 1.8
+"""Highest speeds [m/s], [rad/s]; a fifth or less of what the arm can do."""
+
+_CORNER = 0.30
+"""Overlap of consecutive stretches: how much a corner is rounded."""
+
+_SETTLE_S = 0.10
 _EXPERT_STREAM = 0xE9
 """Keeps the expert's random numbers apart from those of the reset, which uses the same seed."""
 
+_DOWN = np.diag([1.0, -1.0, -1.0])
+"""A grasp from above: the hand's z axis points down, its x axis forwards, the fingers close along y."""
+
 
 @dataclass(frozen=True)
-class _Move:
-    target: Pose
+class _Phase:
+    stretches: tuple[Stretch, ...]
+    quaternion: FloatArray
     width: float
-    speed: float
     pause_s: float = 0.0
 
 
@@ -66,7 +83,8 @@ class PickAndPlaceExpert:
         """Prepares the inverse kinematics."""
         self._task = task
         self._arm = ArmKinematics()
-        self._moves: list[_Move] = []
+        self._phases: list[_Phase] = []
+        self._motion: Motion | None = None
         self._pending: list[Subtask] = []
         self._subtask = ""
 
@@ -75,19 +93,18 @@ class PickAndPlaceExpert:
         random = rng(seed ^ (_EXPERT_STREAM << 56))
         self._arm.reset(state.robot.arm_positions)
         self._pending = list(self._task.subtasks)
-        self._moves = []
+        self._phases = []
+        self._motion = None
         self._subtask = self._pending[0].name
-        self._speed = float(random.uniform(0.85, 1.15))
+        self._speed = float(random.uniform(0.88, 1.12))
         self._grip_depth = _GRIP_DEPTH_M + float(random.uniform(-0.004, 0.004))
         self._width = MAX_GRIPPER_WIDTH
-        self._grip_offset = 0.0
         self._elapsed_s = 0.0
-        self._start = self._arm.tcp
 
     @property
     def finished(self) -> bool:
-        """Whether all moves have been made; the expert then holds its position."""
-        return not self._moves and not self._pending
+        """Whether all phases have been played; the expert then holds its position."""
+        return not self._phases and not self._pending
 
     def act(self, state: SimState) -> ExpertStep:
         """Returns the next step.
@@ -95,81 +112,107 @@ class PickAndPlaceExpert:
         Args:
             state: The state at the beginning of the coming control period.
         """
-        if not self._moves and self._pending:
+        if not self._phases and self._pending:
             subtask = self._pending.pop(0)
             self._subtask = subtask.name
-            self._moves = (
-                self._plan_pick(subtask, state) if subtask.action == "pick" else self._plan_place(subtask, state)
-            )
-            self._elapsed_s, self._start = 0.0, self._arm.tcp
-        if not self._moves:
+            plan = self._plan_pick if subtask.action == "pick" else self._plan_place
+            self._phases = plan(subtask, state)
+        if not self._phases:
             return ExpertStep(Command(self._arm.joint_positions, self._width), self._arm.tcp, "finished")
-        move = self._moves[0]
+        phase = self._phases[0]
+        if self._motion is None:
+            self._motion = Motion(self._arm.tcp, list(phase.stretches), phase.quaternion, _TURN_SPEED)
+            self._elapsed_s = 0.0
         self._elapsed_s += CONTROL_PERIOD_NS * 1e-9
-        duration = self._duration(move)
-        share = min(self._elapsed_s / duration, 1.0) if duration > 0 else 1.0
-        joints = self._arm.step(_between(self._start, move.target, _minimum_jerk(share)), CONTROL_PERIOD_NS * 1e-9)
-        self._width = move.width
-        if self._elapsed_s >= duration + move.pause_s:
-            self._moves.pop(0)
-            self._elapsed_s, self._start = 0.0, move.target
+        target = self._motion.at(self._elapsed_s * self._speed)
+        joints = self._arm.step(target, CONTROL_PERIOD_NS * 1e-9)
+        self._width = phase.width
+        if self._elapsed_s >= self._motion.duration_s / self._speed + phase.pause_s:
+            self._phases.pop(0)
+            self._motion = None
         return ExpertStep(Command(joints, self._width), self._arm.tcp, self._subtask)
 
-    def _duration(self, move: _Move) -> float:
-        """Time for a move [s]: its length over its mean speed; turning counts as well."""
-        length = float(np.linalg.norm(move.target.position - self._start.position))
-        turn = float(
-            (Rotation.from_quat(self._start.quaternion).inv() * Rotation.from_quat(move.target.quaternion)).magnitude()
-        )
-        return max(length / move.speed, turn / 0.8) / self._speed
+    def _item(self, name: str, state: SimState) -> TaskObject:
+        return state.items.get(name, self._task.objects[name])
 
-    def _plan_pick(self, subtask: Subtask, state: SimState) -> list[_Move]:
-        item, pose = self._task.objects[subtask.object], state.objects[subtask.object]
-        self._grip_offset = item.seat - self._grip_depth
-        grip = _downwards(pose.position + np.array([0.0, 0.0, self._grip_offset]))
-        above = _raised(grip, _APPROACH_M)
-        lifted = _raised(grip, _CLEAR_HEIGHT_M)
+    def _plan_pick(self, subtask: Subtask, state: SimState) -> list[_Phase]:
+        item, pose = self._item(subtask.object, state), state.objects[subtask.object]
+        yaw = _nearest(_yaw(pose), item.symmetry_deg)
+        top = pose.position[2] + item.top
+        height = max(top - self._grip_depth, top - item.rest_height - item.top + _LOWEST_TCP_M)
+        grip = np.array([*pose.position[:2], height])
+        rotation = _downwards(yaw)
+        closing = max(self._width - (item.grip_width or 0.0), 0.0) / GRIPPER_SPEED
+        clear = self._clear_height(subtask.object, state)
         return [
-            _Move(above, MAX_GRIPPER_WIDTH, 0.22),
-            _Move(grip, MAX_GRIPPER_WIDTH, 0.12, pause_s=0.15),
-            _Move(grip, 0.0, 1.0, pause_s=0.5),
-            _Move(lifted, 0.0, 0.18),
-        ]
+            _Phase(
+                (
+                    Stretch(_raised(grip, _APPROACH_M), _TRAVEL_SPEED),
+                    Stretch(grip, _APPROACH_SPEED, overlap=_CORNER),
+                ),
+                rotation, MAX_GRIPPER_WIDTH, pause_s=0.5 * _SETTLE_S,
+            ),
+            _Phase((Stretch(grip, _TRAVEL_SPEED),), rotation, 0.0, pause_s=closing + _SETTLE_S),
+            _Phase((Stretch(_raised(grip, clear), _LIFT_SPEED),), rotation, 0.0),
+        ]  # fmt: skip
 
-    def _plan_place(self, subtask: Subtask, state: SimState) -> list[_Move]:
+    def _clear_height(self, name: str, state: SimState) -> float:
+        """How far an object is lifted: clear of everything that it may be placed on [m]."""
+        targets = {subtask.target for subtask in self._task.subtasks if subtask.object == name} - {None}
+        tops = [state.objects[target].position[2] + self._item(target, state).top for target in targets if target]
+        return max([_CARRY_HEIGHT_M, *(top + 0.06 for top in tops)])
+
+    def _plan_place(self, subtask: Subtask, state: SimState) -> list[_Phase]:
         if subtask.target is None:
             raise ValueError(f"subtask '{subtask.name}' has no target")  # the task's validation excludes it
-        below = state.objects[subtask.target]
-        item = self._task.objects[subtask.object]
-        seat = below.position[2] + self._task.objects[subtask.target].seat
-        # The object may have slipped in the hand: what counts is where it is relative to the fingers now.
-        held = state.objects[subtask.object].position - state.tcp.position
-        height = seat + item.rest_height + _RELEASE_GAP_M - held[2]
-        release = _downwards(np.array([below.position[0] - held[0], below.position[1] - held[1], height]))
-        carried = _raised(release, _APPROACH_M)
+        pose, below = state.objects[subtask.object], state.objects[subtask.target]
+        item, target = self._item(subtask.object, state), self._item(subtask.target, state)
+        # The object may have slipped in the hand: what counts is how it is held now.
+        held = state.tcp.inverse() @ pose
+        yaw = _yaw(state.tcp @ Pose(np.zeros(3), _FLIP))
+        if item.symmetry_deg and target.symmetry_deg:
+            yaw = _nearest(yaw + _yaw(below) - _yaw(pose), min(item.symmetry_deg, target.symmetry_deg))
+        rotation = _downwards(yaw)
+        stands = below.position + np.array([0.0, 0.0, (target.seat or 0.0) + item.rest_height + _RELEASE_GAP_M])
+        release = stands - Pose(np.zeros(3), rotation).rotation @ held.position
+        above = np.array([*release[:2], max(self._arm.tcp.position[2], release[2] + _APPROACH_M)])
+        opened = min((item.grip_width or 0.0) + _RELEASE_OPENING_M, MAX_GRIPPER_WIDTH)
         return [
-            _Move(Pose(np.array([*carried.position[:2], self._arm.tcp.position[2]]), carried.quaternion), 0.0, 0.20),
-            _Move(carried, 0.0, 0.15),
-            _Move(release, 0.0, 0.10, pause_s=0.25),
-            _Move(release, MAX_GRIPPER_WIDTH, 1.0, pause_s=0.6),
-            _Move(_raised(release, 0.14), MAX_GRIPPER_WIDTH, 0.14, pause_s=0.3),
-        ]
+            _Phase(
+                (Stretch(above, _TRAVEL_SPEED), Stretch(release, _LOWER_SPEED, overlap=_CORNER)),
+                rotation, 0.0, pause_s=_SETTLE_S,
+            ),
+            _Phase((Stretch(release, _TRAVEL_SPEED),), rotation, opened, pause_s=_RELEASE_OPENING_M / GRIPPER_SPEED),
+            _Phase((Stretch(_raised(release, 0.12), _LIFT_SPEED),), rotation, opened),
+        ]  # fmt: skip
 
 
-def _downwards(position: FloatArray) -> Pose:
-    """A grasp from above: the hand's z axis points down, its x axis forwards, the fingers close along y."""
-    return Pose.from_rotation(position, np.diag([1.0, -1.0, -1.0]))
+_FLIP = np.array([1.0, 0.0, 0.0, 0.0])
+"""Half a turn about x, as a quaternion: takes the downward hand's frame to one with z up."""
 
 
-def _raised(pose: Pose, height: float) -> Pose:
-    return Pose(pose.position + np.array([0.0, 0.0, height]), pose.quaternion)
+def _yaw(pose: Pose) -> float:
+    """Rotation about the vertical axis [rad]."""
+    rotation = pose.rotation
+    return float(np.arctan2(rotation[1, 0], rotation[0, 0]))
 
 
-def _minimum_jerk(share: float) -> float:
-    return share**3 * (10.0 - 15.0 * share + 6.0 * share**2)
+def _nearest(yaw: float, symmetry_deg: float) -> float:
+    """Returns the equivalent hand yaw closest to straight ahead [rad].
+
+    The hand looks the same after half a turn; a round object can be gripped from any side.
+    """
+    if symmetry_deg == 0.0:
+        return 0.0
+    period = np.radians(min(symmetry_deg, 180.0))
+    return float(yaw - period * np.round(yaw / period))
 
 
-def _between(start: Pose, end: Pose, share: float) -> Pose:
-    first, last = Rotation.from_quat(start.quaternion), Rotation.from_quat(end.quaternion)
-    turned = first * Rotation.from_rotvec(share * (first.inv() * last).as_rotvec())
-    return Pose((1.0 - share) * start.position + share * end.position, np.asarray(turned.as_quat(canonical=True)))
+def _downwards(yaw: float) -> FloatArray:
+    """Quaternion of a hand that points down, turned by `yaw` [rad]."""
+    turn = np.array([[np.cos(yaw), -np.sin(yaw), 0.0], [np.sin(yaw), np.cos(yaw), 0.0], [0.0, 0.0, 1.0]])
+    return Pose.from_rotation([0.0, 0.0, 0.0], turn @ _DOWN).quaternion
+
+
+def _raised(position: FloatArray, height: float) -> FloatArray:
+    return position + np.array([0.0, 0.0, height])

@@ -125,3 +125,64 @@ def lathe_texture_coordinates(profile: NDArray[np.float64], segments: int = 64) 
     height = profile[:, 1]
     v = np.tile((height - height.min()) / max(float(np.ptp(height)), 1e-9), segments)
     return np.stack([u, v], axis=-1)
+
+
+def sweep(
+    centre_line: NDArray[np.float64], radius: NDArray[np.float64], segments: int = 28, ridges: int = 5
+) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.float64]]:
+    """Sweeps a slightly ridged disc along a line in the x-y plane and closes both ends.
+
+    Args:
+        centre_line: float64[N, 3], metres, z = 0.
+        radius: float64[N], metres.
+        segments: Points around the line.
+        ridges: Number of ridges around the line, as a banana has them.
+
+    Returns:
+        Vertices float64[M, 3] in metres, triangles int32[K, 3] with outward normals, and texture coordinates
+        float64[M, 2]: u around the line, v along it.
+    """
+    tangent = np.gradient(centre_line, axis=0)
+    tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
+    up = np.array([0.0, 0.0, 1.0])
+    side = np.cross(up, tangent)
+    angle = np.linspace(0.0, 2.0 * np.pi, segments, endpoint=False)
+    ridge = 1.0 - 0.03 * (1.0 + np.cos(ridges * angle))
+    ring = np.cos(angle)[:, None, None] * side + np.sin(angle)[:, None, None] * up
+    tube = centre_line + ridge[:, None, None] * radius[:, None] * ring
+    count = len(centre_line)
+    vertices = np.concatenate([tube.transpose(1, 0, 2).reshape(-1, 3), centre_line[[0, -1]]])
+    u = np.tile(np.linspace(0.0, 1.0, segments, endpoint=False), count)
+    v = np.repeat(np.linspace(0.0, 1.0, count), segments)
+    coordinates = np.concatenate([np.stack([u, v], axis=-1), [[0.5, 0.0], [0.5, 1.0]]])
+    triangles = []
+    first, last = count * segments, count * segments + 1
+    for k in range(segments):
+        there = (k + 1) % segments
+        for i in range(count - 1):
+            a, b = i * segments + k, i * segments + there
+            triangles += [(a, b, b + segments), (a, b + segments, a + segments)]
+        end = (count - 1) * segments
+        triangles += [(first, there, k), (last, end + k, end + there)]
+    return vertices, np.asarray(triangles, dtype=np.int32), coordinates
+
+
+def chamfered_box(half: tuple[float, float, float], chamfer: float) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """A box with bevelled edges, centred at the origin.
+
+    Args:
+        half: Half extents [m].
+        chamfer: Width that is cut off at each edge, along the faces [m].
+
+    Returns:
+        Vertices float64[24, 3] and triangles int32[44, 3] with outward normals.
+    """
+    from scipy.spatial import ConvexHull
+
+    signs = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=np.float64)
+    vertices = np.concatenate([signs * (np.asarray(half) - chamfer * (1.0 - np.eye(3)[axis])) for axis in range(3)])
+    triangles = np.asarray(ConvexHull(vertices).simplices, dtype=np.int32)
+    a, b, c = (vertices[triangles[:, k]] for k in range(3))
+    inwards = np.einsum("ij,ij->i", np.cross(b - a, c - a), a) < 0.0
+    triangles[inwards] = triangles[inwards][:, ::-1]
+    return vertices, triangles

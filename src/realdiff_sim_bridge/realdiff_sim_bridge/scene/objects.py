@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from realdiff_sim_bridge.scene.meshes import lathe, lathe_texture_coordinates
-from realdiff_sim_bridge.tasks import PLATE_THICKNESS, Can, Plate, TaskObject
+from realdiff_sim_bridge.objects import Banana, Basket, Can, Cube, Plate, TaskObject
+from realdiff_sim_bridge.scene.meshes import chamfered_box, lathe, lathe_texture_coordinates, sweep
+from realdiff_sim_bridge.scene.paint import paint
 
 if TYPE_CHECKING:
     import mujoco
@@ -20,14 +21,25 @@ if TYPE_CHECKING:
 VISUAL_GROUP, COLLISION_GROUP = 2, 3
 
 _CONTACT: dict[str, Any] = {
-    "group": COLLISION_GROUP,
     "condim": 4,
     "friction": [0.8, 0.01, 0.0001],
     "solref": [0.01, 1.0],
-    "rgba": [0.5, 0.5, 0.5, 0.4],
+}
+_HIDDEN: dict[str, Any] = {"group": COLLISION_GROUP, "rgba": [0.5, 0.5, 0.5, 0.4]}
+_GLOSS: dict[str, tuple[float, float]] = {  # specular, shininess by the last part of the material's name
+    "label": (0.45, 0.55),
+    "metal": (0.7, 0.7),
+    "glaze": (0.5, 0.6),
+    "skin": (0.15, 0.25),
+    "wood": (0.12, 0.2),
+    "plastic": (0.25, 0.35),
 }
 _RIM_BOXES = 24
 _LID_DEPTH = 0.0025
+_BANANA_CAPSULES = 8
+# Radius along a banana, as a share of that in the middle: stem, body, tip.
+_BANANA_ALONG = (0.0, 0.05, 0.12, 0.20, 0.32, 0.50, 0.68, 0.82, 0.92, 0.97, 1.0)
+_BANANA_RADIUS = (0.22, 0.21, 0.34, 0.72, 0.95, 1.0, 0.95, 0.76, 0.46, 0.28, 0.20)
 
 
 def add_object(spec: mujoco.MjSpec, name: str, item: TaskObject) -> None:
@@ -35,35 +47,47 @@ def add_object(spec: mujoco.MjSpec, name: str, item: TaskObject) -> None:
 
     Args:
         spec: The scene.
-        name: Body name; the free joint is called "<name>_free".
+        name: Body name; the free joint is called "<name>_free", materials and textures begin with "<name>_".
         item: The object's configuration.
     """
+    import mujoco
+
     body = spec.worldbody.add_body(name=name, pos=[0.0, 0.0, item.rest_height])
     body.add_freejoint(name=f"{name}_free")
+    look = paint(item)
+    for part, image in look.textures.items():
+        height, width, _ = image.shape
+        texture = spec.add_texture(
+            name=f"{name}_{part}", type=mujoco.mjtTexture.mjTEXTURE_2D, width=width, height=height, nchannel=3
+        )
+        texture.data = image.tobytes()
+    for part, rgba in look.colours.items():
+        specular, shininess = _GLOSS[part]
+        material = spec.add_material(name=f"{name}_{part}", rgba=rgba, specular=specular, shininess=shininess)
+        if part in look.textures:
+            material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = f"{name}_{part}"
     _BUILDERS[item.kind](spec, body, name, item)
 
 
-def _add_visual(
+def _add_mesh(
     spec: mujoco.MjSpec,
     body: mujoco.MjsBody,
     name: str,
     material: str,
-    profile: list[tuple[float, float]],
-    *,
-    textured: bool = False,
+    vertices: NDArray[np.float64],
+    triangles: NDArray[np.int32],
+    coordinates: NDArray[np.float64] | None = None,
 ) -> None:
+    """Adds a mesh that is drawn and neither collides nor weighs anything."""
     import mujoco
 
-    outline = np.asarray(profile, dtype=np.float64)
-    vertices, triangles = lathe(outline, segments=72)
     mesh = spec.add_mesh(
         name=name,
         uservert=vertices.astype(np.float32).ravel(),
         userface=triangles.ravel(),
         inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,
     )
-    if textured:
-        coordinates = lathe_texture_coordinates(outline, segments=72)
+    if coordinates is not None:
         mesh.usertexcoord = coordinates.astype(np.float32).ravel()
         mesh.userfacetexcoord = triangles.ravel()
     body.add_geom(
@@ -72,19 +96,34 @@ def _add_visual(
     )  # fmt: skip
 
 
+def _add_lathed(
+    spec: mujoco.MjSpec,
+    body: mujoco.MjsBody,
+    name: str,
+    material: str,
+    profile: list[tuple[float, float]],
+    *,
+    textured: bool = False,
+) -> None:
+    outline = np.asarray(profile, dtype=np.float64)
+    coordinates = lathe_texture_coordinates(outline, segments=72) if textured else None
+    _add_mesh(spec, body, name, material, *lathe(outline, segments=72), coordinates)
+
+
+def _add_cube(spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, item: Cube) -> None:
+    import mujoco
+
+    half = item.size / 2
+    _add_mesh(spec, body, name, f"{name}_wood", *chamfered_box((half, half, half), 0.04 * item.size))
+    body.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=[half, half, half], mass=item.mass, **_CONTACT, **_HIDDEN)
+
+
 def _add_can(spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, item: Can) -> None:
     import mujoco
 
     radius, half = item.radius, item.height / 2
-    texture = spec.add_texture(
-        name=f"{name}_label", type=mujoco.mjtTexture.mjTEXTURE_2D, width=256, height=128, nchannel=3
-    )
-    texture.data = _label(item.colour).tobytes()
-    label = spec.add_material(name=f"{name}_label", specular=0.45, shininess=0.55)
-    label.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = f"{name}_label"
-    spec.add_material(name=f"{name}_metal", rgba=[0.72, 0.73, 0.75, 1.0], specular=0.7, shininess=0.7)
     rim, neck = half - 0.006, radius - 0.0012
-    _add_visual(
+    _add_lathed(
         spec, body, f"{name}_label", f"{name}_label", [(radius - 2e-4, -rim), (radius - 2e-4, rim)], textured=True
     )
     bottom = [(0.0, -half + 0.001), (neck - 0.002, -half), (neck, -half), (radius - 2e-4, -rim)]
@@ -97,38 +136,52 @@ def _add_can(spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, item: Can) ->
         (neck - 0.002, lid),
         (0, lid),
     ]
-    _add_visual(spec, body, f"{name}_bottom", f"{name}_metal", bottom)
-    _add_visual(spec, body, f"{name}_top", f"{name}_metal", top)
-    body.add_geom(type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=[radius, half, 0.0], mass=item.mass, **_CONTACT)
+    _add_lathed(spec, body, f"{name}_bottom", f"{name}_metal", bottom)
+    _add_lathed(spec, body, f"{name}_top", f"{name}_metal", top)
+    body.add_geom(type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=[radius, half, 0.0], mass=item.mass, **_CONTACT, **_HIDDEN)
 
 
-def _label(colour: tuple[float, float, float]) -> NDArray[np.uint8]:
-    """Paints a can's label: uint8[128, 256, 3], a coloured ground with a light band and dark marks."""
-    image = np.empty((128, 256, 3), dtype=np.float64)
-    image[:] = np.asarray(colour)
-    image[44:84] = 0.92
-    columns = np.arange(256)
-    image[50:78, (columns // 16) % 2 == 0] = np.asarray(colour) * 0.45
-    image[10:14] = image[114:118] = [0.85, 0.70, 0.25]
-    return np.asarray(np.round(255 * image), dtype=np.uint8)
+def _add_banana(spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, item: Banana) -> None:
+    import mujoco
+    from scipy.interpolate import PchipInterpolator
+
+    radius_at = PchipInterpolator(_BANANA_ALONG, _BANANA_RADIUS)
+
+    def line(share: NDArray[np.float64]) -> NDArray[np.float64]:
+        angle = (share - 0.5) * np.radians(item.bend_deg)
+        bend = item.bend_radius
+        return np.stack([bend * np.sin(angle), bend * (np.cos(angle) - 1.0), np.zeros_like(angle)], axis=-1)
+
+    share = np.linspace(0.0, 1.0, 49)
+    mesh = sweep(line(share), 0.5 * item.width * radius_at(share))
+    _add_mesh(spec, body, name, f"{name}_skin", *mesh)
+    # The capsules' caps overlap their neighbours; the outer two stay short of the ends.
+    joints = np.linspace(0.04, 0.96, _BANANA_CAPSULES + 1)
+    points, middles = line(joints), (joints[1:] + joints[:-1]) / 2
+    radii = 0.5 * item.width * radius_at(middles)
+    shares = radii**2 / np.sum(radii**2)
+    for start, end, radius, part in zip(points[:-1], points[1:], radii, shares, strict=True):
+        body.add_geom(
+            type=mujoco.mjtGeom.mjGEOM_CAPSULE, fromto=[*start, *end], size=[radius, 0.0, 0.0], mass=part * item.mass,
+            **_CONTACT, **_HIDDEN,
+        )  # fmt: skip
 
 
 def _add_plate(spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, item: Plate) -> None:
     import mujoco
 
-    inner, thickness = 0.70 * item.radius, PLATE_THICKNESS
-    spec.add_material(name=name, rgba=[*item.colour, 1.0], specular=0.5, shininess=0.6)
+    inner, thickness = 0.70 * item.radius, item.thickness
     wall = 0.0035
     arc = np.linspace(0.0, 1.0, 9)[1:]
     rise = item.height - thickness
     upper = [(inner + (item.radius - inner) * t, thickness + rise * t**1.4) for t in arc]
     lower = [(r, max(z - wall, 0.0005)) for r, z in upper]
     profile = [(0.0, 0.0), (inner, 0.0), *lower, *reversed(upper), (inner, thickness), (inner * 0.5, thickness)]
-    _add_visual(spec, body, name, name, [*profile, (0.0, thickness)])
+    _add_lathed(spec, body, name, f"{name}_glaze", [*profile, (0.0, thickness)])
 
     body.add_geom(
         type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=[inner, thickness / 2, 0.0], pos=[0.0, 0.0, thickness / 2],
-        mass=0.7 * item.mass, **_CONTACT,
+        mass=0.7 * item.mass, **_CONTACT, **_HIDDEN,
     )  # fmt: skip
     # The rim is a ring of tilted boxes under the visible surface; primitives collide more steadily than a hollow mesh.
     tilt = float(np.arctan2(rise, item.radius - inner))
@@ -147,8 +200,35 @@ def _add_plate(spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, item: Plate
         )
         body.add_geom(
             type=mujoco.mjtGeom.mjGEOM_BOX, size=[length, width, 0.0015], pos=turn @ middle, quat=quaternion,
-            mass=0.3 * item.mass / _RIM_BOXES, **_CONTACT,
+            mass=0.3 * item.mass / _RIM_BOXES, **_CONTACT, **_HIDDEN,
         )  # fmt: skip
 
 
-_BUILDERS: dict[str, Callable[[Any, Any, str, Any], None]] = {"can": _add_can, "plate": _add_plate}
+def _add_basket(spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, item: Basket) -> None:
+    import mujoco
+
+    x, y, wall = item.length / 2, item.width / 2, item.wall / 2
+    side = (item.height - item.wall) / 2
+    middle = item.wall + side
+    boxes = [  # half extents and centre: base, then the walls along y and between them those along x
+        ((x, y, wall), (0.0, 0.0, wall)),
+        ((wall, y, side), (x - wall, 0.0, middle)),
+        ((wall, y, side), (wall - x, 0.0, middle)),
+        ((x - item.wall, wall, side), (0.0, y - wall, middle)),
+        ((x - item.wall, wall, side), (0.0, wall - y, middle)),
+    ]
+    volumes = np.array([np.prod(size) for size, _ in boxes])
+    for (size, position), share in zip(boxes, volumes / volumes.sum(), strict=True):
+        body.add_geom(
+            type=mujoco.mjtGeom.mjGEOM_BOX, size=size, pos=position, mass=share * item.mass, group=VISUAL_GROUP,
+            material=f"{name}_plastic", **_CONTACT,
+        )  # fmt: skip
+
+
+_BUILDERS: dict[str, Callable[[Any, Any, str, Any], None]] = {
+    "banana": _add_banana,
+    "basket": _add_basket,
+    "can": _add_can,
+    "cube": _add_cube,
+    "plate": _add_plate,
+}
