@@ -11,7 +11,8 @@ import pytest
 INTERFACES = Path(__file__).resolve().parents[1] / "interfaces"
 
 # Type hashes (REP-2011) of upstream's interfaces: two nodes talk only if these agree, and they depend on every field's
-# name, type and place. Taken from control_msgs 5.8.0, franka_ros2 3.4.0 and geometry2 0.36.
+# name, type and place. Taken from control_msgs 5.8.0, franka_ros2 3.4.0, geometry2 0.36, ros2_control 4.46 and
+# realsense-ros 4.55.
 HASHES: dict[str, str] = json.loads((Path(__file__).parent / "interface_hashes.json").read_text())
 
 
