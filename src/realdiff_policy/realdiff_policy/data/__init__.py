@@ -1,0 +1,1 @@
+"""From episode bags to training batches."""
