@@ -171,7 +171,7 @@ def add_camera(
         resolution=[model.width, model.height],
         sensor_size=[model.width * 1e-6, model.height * 1e-6],  # only its ratio to the focal length matters
         focal_pixel=[model.fx, model.fy],
-        # Pixel centres are whole numbers in our camera models; MuJoCo measures from the principal point to the centre of
-        # the image.
+        # Pixel centres are whole numbers in our camera models; MuJoCo measures from the principal point to the centre
+        # of the picture.
         principal_pixel=[(model.width - 1) / 2 - model.cx, (model.height - 1) / 2 - model.cy],
     )
