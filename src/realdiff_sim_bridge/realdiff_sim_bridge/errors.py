@@ -11,3 +11,7 @@ class SimulationError(RealdiffError):
 
 class RenderingError(RealdiffError):
     """No picture can be rendered on this machine."""
+
+
+class MotionError(RealdiffError):
+    """A motion source (expert, MimicGen) finds no motion in the current situation."""

@@ -35,13 +35,17 @@ def _digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+def _visible(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 @pytest.mark.parametrize("encoding", ["16UC1", "32FC1"])
 def test_episode_contents(tmp_path: Path, storage: str, encoding: str) -> None:
     settings = Settings(rate_hz=20.0, width=80, height=60, encoding=encoding, quality="fast", clock=True)
     recorder = Recorder(quick_task(), settings, storage)
     path = tmp_path / "episode"
-    assert recorder.record(path, seed=5, episode=3)
+    assert recorder.record(path, seed=5, episode=3).success
     with BagReader(path) as bag:
         expected = {topic.name: topic.msgtype for topic in RECORDED} | {topics.CLOCK: "rosgraph_msgs/msg/Clock"}
         assert {name: info.msgtype for name, info in bag.topics.items()} == expected
@@ -135,7 +139,7 @@ def test_resume_refuses_other_seeds_and_settings(tmp_path: Path) -> None:
         list(record_episodes(recorder, tmp_path, episodes=1, seed=11, resume=True))
     recorder.close()
     other = Recorder(quick_task(), Settings(rate_hz=5.0, width=64, height=48, quality="fast"))
-    with pytest.raises(OutputError, match="another notes"):
+    with pytest.raises(OutputError, match="another rate_hz"):
         list(record_episodes(other, tmp_path, episodes=1, seed=10, resume=True))
     other.close()
     assert _digests(tmp_path) == before
@@ -151,7 +155,7 @@ def test_failures_are_kept_apart_and_too_many_stop(tmp_path: Path) -> None:
             attempts.append(attempt)
     assert len(attempts) == 13
     assert not any(attempt.success for attempt in attempts)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["failed"]
+    assert _visible(tmp_path) == ["failed"]
     with BagReader(tmp_path / "failed" / "can_to_plate_000000") as bag:
         assert bag.provenance().success is False
     recorder.close()
@@ -171,7 +175,7 @@ def test_killed_recording_leaves_no_broken_bag_and_resumes(tmp_path: Path) -> No
     process.wait()
     assert list(output.glob("can_to_plate_*")) == []
     assert command.main([*arguments, "--resume"]) == 0
-    assert sorted(path.name for path in output.iterdir()) == ["can_to_plate_000000"]
+    assert _visible(output) == ["can_to_plate_000000", "index.html"]
     with BagReader(output / "can_to_plate_000000") as bag:
         assert bag.provenance().success is True
 

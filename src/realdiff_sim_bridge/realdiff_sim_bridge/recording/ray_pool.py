@@ -1,0 +1,104 @@
+"""Workers on a Ray cluster: the same attempts on as many machines as share the output folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from realdiff_core.errors import RealdiffError
+
+from realdiff_sim_bridge.recording.plan import RecordingPlan
+from realdiff_sim_bridge.recording.pool import ONE_THREAD
+from realdiff_sim_bridge.recording.workers import Job, Report, perform
+
+_PASSED_ON = ("PYTHONPATH", "AMENT_PREFIX_PATH", "MUJOCO_GL", "PYOPENGL_PLATFORM", "REALDIFF_CONFIG_DIR")
+
+
+class RayPool:
+    """Records on a Ray cluster; see `recording.workers.Workers`.
+
+    Args:
+        plan: What to record.
+        address: The cluster's address, as for `ray.init`.
+        size: Number of workers; each takes one CPU of the cluster.
+
+    Raises:
+        RealdiffError: Ray isn't installed, or no cluster answers there.
+    """
+
+    def __init__(self, plan: RecordingPlan, address: str, size: int) -> None:
+        """Connects; workers start with the first jobs."""
+        try:
+            import ray
+        except ImportError:
+            raise RealdiffError(
+                "recording on a Ray cluster needs Ray",
+                next_step="pip install -r requirements/ray.txt, or record without --ray",
+            ) from None
+        self._ray = ray
+        self.size = size
+        self._plan = plan
+        self._idle: list[Any] = []
+        self._busy: dict[Any, tuple[Any, Job]] = {}
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise RealdiffError(
+                "no Ray cluster can be reached",
+                where=address,
+                got=str(error).splitlines()[0] if str(error) else type(error).__name__,
+                next_step="start one with `ray start --head`, and give the address that it prints",
+            ) from error
+
+    def submit(self, job: Job) -> None:
+        """Gives a job to a free worker, or to a new one."""
+        actor = self._idle.pop() if self._idle else self._start()
+        self._busy[actor.record.remote(job)] = (actor, job)
+
+    def wait(self) -> Report:
+        """Waits for a result, or for a worker to die."""
+        done = self._ray.wait(list(self._busy), num_returns=1)[0][0]
+        actor, job = self._busy.pop(done)
+        try:
+            report: Report = self._ray.get(done)
+        except self._ray.exceptions.RayActorError as error:
+            return Report(job, lost=str(error).splitlines()[0])
+        self._idle.append(actor)
+        if report.result is not None and not job.bag.is_dir():
+            error_ = RealdiffError(
+                "a worker has recorded into a folder that isn't visible here",
+                where=job.bag,
+                next_step="let -o name a folder on a file system that all machines of the cluster share",
+            )
+            return Report(job, error=error_)
+        return report
+
+    def close(self) -> None:
+        """Stops the workers and leaves the cluster."""
+        for actor in (*self._idle, *(actor for actor, _ in self._busy.values())):
+            self._ray.kill(actor)
+        self._idle.clear()
+        self._busy.clear()
+        self._ray.shutdown()
+
+    def _start(self) -> Any:
+        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | ONE_THREAD
+        # A dead worker isn't restarted by Ray: the attempt that it had must be submitted again.
+        actor = self._ray.remote(num_cpus=1, max_restarts=0)(_RecordingActor)
+        return actor.options(runtime_env={"env_vars": environment}).remote(self._plan)
+
+
+class _RecordingActor:
+    """Lives in a process of the cluster; builds its simulator with the first job."""
+
+    def __init__(self, plan: RecordingPlan) -> None:
+        self._plan = plan
+        self._recorder: Any = None
+
+    def record(self, job: Job) -> Report:
+        try:
+            self._recorder = self._recorder or self._plan.build()
+        except (RealdiffError, OSError) as error:
+            return Report(job, error=error)
+        return perform(self._recorder, job)
