@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from realdiff_core.bag import BagWriter
 from realdiff_core.cdr import encode
+from realdiff_core.contract import contract
 from realdiff_core.provenance import BagProvenance, DepthKind
 
 from realdiff_core import topics
 from realdiff_sim_bridge.adapters import Simulator, create
 from realdiff_sim_bridge.cameras import camera_rig
-from realdiff_sim_bridge.contract import RECORDED, TopicContract
+from realdiff_sim_bridge.contract import RECORDED
 from realdiff_sim_bridge.episodes import Tick, play
 from realdiff_sim_bridge.errors import MotionError, SimulationError
 from realdiff_sim_bridge.recording.folder import record_episodes
@@ -36,7 +37,7 @@ from realdiff_sim_bridge.streams import (
 )
 from realdiff_sim_bridge.tasks import Task
 
-_CLOCK = TopicContract(topics.CLOCK, "rosgraph_msgs/msg/Clock")
+_CLOCK = contract().topic(topics.CLOCK)
 
 __all__ = ["EpisodeResult", "Recorder", "RecordingPlan", "Settings", "record_episodes"]
 
