@@ -251,8 +251,9 @@ def test_ray_records_the_same_and_survives_a_killed_worker(tmp_path: Path, recor
 
 
 @needs_ray
-def test_no_cluster_is_a_clear_error() -> None:
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_no_cluster_is_a_clear_error(address: str) -> None:
     from realdiff_sim_bridge.recording.ray_pool import RayPool
 
     with pytest.raises(RealdiffError, match="no Ray cluster can be reached"):
-        RayPool(_plan(HoldSpec()), "127.0.0.1:1", 1)
+        RayPool(_plan(HoldSpec()), address, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from typing import Any
 
 from realdiff_core.errors import RealdiffError
@@ -41,15 +42,11 @@ class RayPool:
         self._plan = plan
         self._idle: list[Any] = []
         self._busy: dict[Any, tuple[Any, Job]] = {}
+        _check_reachable(address)
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise RealdiffError(
-                "no Ray cluster can be reached",
-                where=address,
-                got=str(error).splitlines()[0] if str(error) else type(error).__name__,
-                next_step="start one with `ray start --head`, and give the address that it prints",
-            ) from error
+            raise _unreachable(address, error) from error
 
     def submit(self, job: Job) -> None:
         """Gives a job to a free worker, or to a new one."""
@@ -87,6 +84,26 @@ class RayPool:
         # A dead worker isn't restarted by Ray: the attempt that it had must be submitted again.
         actor = self._ray.remote(num_cpus=1, max_restarts=0)(_RecordingActor)
         return actor.options(runtime_env={"env_vars": environment}).remote(self._plan)
+
+
+def _check_reachable(address: str) -> None:
+    """Knocks at an address of the form host:port or ray://host:port; Ray itself would knock for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # "auto" or "local", or for Ray to judge
+    try:
+        socket.create_connection((host, int(port)), timeout=10.0).close()
+    except (OSError, OverflowError) as error:
+        raise _unreachable(address, error) from error
+
+
+def _unreachable(address: str, error: Exception) -> RealdiffError:
+    return RealdiffError(
+        "no Ray cluster can be reached",
+        where=address,
+        got=str(error).splitlines()[0] if str(error) else type(error).__name__,
+        next_step="start one with `ray start --head`, and give the address that it prints",
+    )
 
 
 class _RecordingActor:
