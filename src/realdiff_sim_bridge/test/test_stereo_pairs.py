@@ -162,8 +162,8 @@ def test_the_robots_cell_as_a_scene() -> None:
     camera = CAMERAS["640x480"]
     rng = np.random.default_rng(0)
     scene = RobotScene(rng, camera)
-    gloss, infrared, follow = scene.surface_tables
-    assert len(gloss) == len(infrared) == len(follow) == scene.model.ngeom
+    gloss, infrared, follow, transmission = scene.surface_tables
+    assert len(gloss) == len(infrared) == len(follow) == len(transmission) == scene.model.ngeom
     robot = [g for g in range(scene.model.ngeom) if scene.model.body(scene.model.geom_bodyid[g]).name.startswith("fr3")]
     assert len(set(gloss[robot])) == 1  # one lacquer over the whole arm
     with SceneRenderer(camera, BASELINE, OFFSET).open(scene) as view:

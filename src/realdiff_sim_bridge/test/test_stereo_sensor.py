@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from realdiff_core.camera import CameraModel
 from realdiff_core.errors import CameraError
-from realdiff_sim_bridge.stereo.infrared import ImagerView, surface_normals
+from realdiff_sim_bridge.stereo.arrays import make_arrays
+from realdiff_sim_bridge.stereo.infrared import ImagerView, Optics
 from realdiff_sim_bridge.stereo.sensor import StereoFrame, StereoSensor
 from realdiff_sim_bridge.stereo.settings import StereoSettings, load_ranges
 from realdiff_sim_bridge.stereo.statistics import statistics_of
+from realdiff_sim_bridge.stereo.unit import make_unit
 
 CAMERA = CameraModel(width=640, height=480, fx=384.0, fy=384.0, cx=319.5, cy=239.5)
 BASELINE = 0.05
@@ -141,9 +143,10 @@ def test_same_seeds_same_bytes() -> None:
 
 def test_normals_of_a_tilted_wall() -> None:
     slope = 0.5
-    normals = surface_normals(_tilted_wall(1.0, slope, 0.0).depth, CAMERA)
-    expected = np.array([slope, 0.0, -1.0]) / np.hypot(slope, 1.0)
-    assert np.allclose(normals[5:-5, 5:-5], expected, atol=0.02)
+    optics = Optics(make_arrays("numpy"), CAMERA, SETTINGS, make_unit(SETTINGS, CAMERA, 0))
+    normals = optics.normals(_tilted_wall(1.0, slope, 0.0).depth[None])
+    for found, expected in zip(normals, np.array([slope, 0.0, -1.0]) / np.hypot(slope, 1.0), strict=True):
+        assert np.allclose(found[0, 5:-5, 5:-5], expected, atol=0.02)
 
 
 def test_views_of_the_wrong_size_are_refused() -> None:

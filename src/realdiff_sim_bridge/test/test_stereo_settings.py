@@ -58,9 +58,9 @@ def test_samples_stay_inside_and_depend_only_on_the_generator() -> None:
     assert samples[0] == samples[1] != samples[2]
     for sample in samples:
         for name, (low, high) in ranges.ranges.items():
-            slack = 1 if name in {"block_px", "confidence_window_px"} else 0.5  # rounding to whole or odd numbers
+            slack = 1 if name == "confidence_window_px" else 0.5  # rounding to whole or odd numbers
             assert low - slack <= getattr(sample, name) <= high + slack
-        assert sample.block_px % 2 == 1
+        assert sample.confidence_window_px % 2 == 1
 
 
 def test_the_order_of_keys_does_not_matter() -> None:

@@ -1,22 +1,27 @@
-"""What the two infrared imagers see: dot projector, ambient light, surface reflection, optics, exposure and noise."""
+"""What the two infrared imagers see: dot projector, ambient light, surface reflection, glass, exposure, noise."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from realdiff_core.camera import CameraModel
-from scipy.ndimage import gaussian_filter
 
+from realdiff_sim_bridge.stereo.arrays import Array, Arrays
 from realdiff_sim_bridge.stereo.settings import StereoSettings
+from realdiff_sim_bridge.stereo.unit import (
+    FIELD_X,
+    FIELD_Y,
+    PATTERN_SCALE,
+    SPECKLE_SIZE,
+    SURROUNDINGS_SIZE,
+    Unit,
+)
 
 Float = NDArray[np.float32]
 
-# The projector's field as tangents of the half angles: a little wider than the imagers'.
-_FIELD_X, _FIELD_Y = 1.05, 0.75
-_PATTERN_SCALE = 900  # pattern pixels per unit of tangent: > 2 × the imagers' focal length at 640 × 480
+_NOWHERE_M = 50.0  # depth of pixels without a surface
 
 
 @dataclass(frozen=True)
@@ -27,255 +32,297 @@ class ImagerView:
         depth: float32 [H,W], z-depth in metres; NaN, 0 or inf where there is no surface.
         albedo: float32 [H,W] in [0,1], diffuse reflectance in near infrared.
         gloss: float32 [H,W] in [0,1], 0 = matt, 1 = mirror.
+        transmission: float32 [H,W] in [0,1], share of the light that passes the first surface unscattered (glass);
+            None: everything is opaque.
+        behind: the view without the transparent things, needed with `transmission`.
     """
 
     depth: Float
     albedo: Float
     gloss: Float
+    transmission: Float | None = None
+    behind: ImagerView | None = None
 
     def __post_init__(self) -> None:
-        """Check that the three maps agree."""
-        if self.depth.ndim != 2 or self.albedo.shape != self.depth.shape or self.gloss.shape != self.depth.shape:
-            raise ValueError(
-                "depth, albedo and gloss must be [H,W] of one size, "
-                f"got {self.depth.shape}, {self.albedo.shape}, {self.gloss.shape}"
-            )
+        """Check that the maps agree."""
+        shapes = [self.depth.shape, self.albedo.shape, self.gloss.shape]
+        if self.transmission is not None:
+            if self.behind is None:
+                raise ValueError("a view with transmission needs the view behind")
+            shapes += [self.transmission.shape, self.behind.depth.shape]
+        if self.depth.ndim != 2 or len(set(shapes)) != 1:
+            raise ValueError(f"all maps of a view must be [H,W] of one size, got {shapes}")
 
 
 @dataclass(frozen=True)
-class Unit:
-    """The constant individuality of one camera: pattern, calibration error, pixel response.
+class Surfaces:
+    """A batch of views in a back end: the attributes of `ImagerView` as [B,H,W]."""
 
-    Attributes:
-        pattern: float32 image of the projected field over tangents ±`_FIELD_X`, ±`_FIELD_Y`.
-        bias: float32 [H,W], pixels that the right image is shifted by along rows.
-        epipolar: float32 [H,W], the same along columns.
-        speckle: two float32 images in pattern coordinates, unit variance: each imager sees its own laser speckle.
-        response: two float32 [H,W], relative pixel response of the left and right imager.
-        scale: measured baseline / true baseline.
-        surroundings: float32 image that glossy surfaces mirror.
-    """
-
-    pattern: Float
-    bias: Float
-    epipolar: Float
-    speckle: tuple[Float, Float]
-    response: tuple[Float, Float]
-    scale: float
-    surroundings: Float
+    depth: Array
+    albedo: Array
+    gloss: Array
+    transmission: Array | None = None
+    behind: Surfaces | None = None
 
 
-def smooth_field(rng: np.random.Generator, height: int, width: int, cells: int) -> Float:
-    """Smooth random field, zero mean, unit variance: `cells` random nodes along the width, cubic in between."""
-    rows = max(3, round(cells * height / width))
-    nodes = rng.standard_normal((rows, cells)).astype(np.float32)
-    field = cv2.resize(nodes, (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.asarray((field - field.mean()) / (field.std() + 1e-6), dtype=np.float32)
+def stack_views(arrays: Arrays, views: list[ImagerView]) -> Surfaces:
+    """Bring views of one size to a back end."""
+    opaque = all(view.transmission is None or not np.any(view.transmission) for view in views)
+
+    def stack(maps: list[Float]) -> Array:
+        return arrays.upload(np.stack(maps).astype(np.float32, copy=False))
+
+    depth, albedo, gloss = (stack([getattr(view, name) for view in views]) for name in ("depth", "albedo", "gloss"))
+    if opaque:
+        return Surfaces(depth, albedo, gloss)
+    zero = np.zeros_like(views[0].depth)
+    transmission = stack([zero if view.transmission is None else view.transmission for view in views])
+    behind = stack_views(arrays, [view if view.behind is None else view.behind for view in views])
+    return Surfaces(depth, albedo, gloss, transmission, behind)
 
 
-def make_unit(settings: StereoSettings, camera: CameraModel, seed: int) -> Unit:
-    """Build the constant individuality of camera number `seed`."""
-    rng = np.random.default_rng([seed, 0x5EED])
-    height, width = camera.height, camera.width
-    surroundings = np.zeros((256, 256), np.float32)
-    for cells, weight in ((4, 1.0), (10, 0.7), (32, 0.5), (90, 0.25)):
-        surroundings += weight * smooth_field(rng, 256, 256, cells)
-    # A few strong lamps and windows in dim surroundings, as indoors.
-    surroundings = np.exp(0.9 * surroundings).astype(np.float32)
-    field = np.zeros((height, width), np.float32)
-    for nodes, weight in ((5, 0.8), (16, 0.45), (30, 0.4)):
-        field += np.float32(weight) * smooth_field(rng, height, width, nodes)
-    return Unit(
-        pattern=dot_pattern(settings, rng),
-        bias=(settings.bias_px * field).astype(np.float32),
-        epipolar=(settings.epipolar_px * smooth_field(rng, height, width, 4)).astype(np.float32),
-        speckle=(_speckle(rng), _speckle(rng)),
-        response=(_response(settings, rng, height, width), _response(settings, rng, height, width)),
-        scale=1.0 + settings.scale_error * float(rng.standard_normal()),
-        surroundings=(surroundings / surroundings.mean()).astype(np.float32),
-    )
+@dataclass(frozen=True)
+class _Light:
+    """Light from a surface towards the imager, by where it comes from; [B,H,W] each."""
+
+    ambient: Array
+    projected: Array
+    mirrored: Array
 
 
-def _response(settings: StereoSettings, rng: np.random.Generator, height: int, width: int) -> Float:
-    return np.asarray(1 + settings.fixed_pattern * rng.standard_normal((height, width)), dtype=np.float32)
-
-
-def _speckle(rng: np.random.Generator) -> Float:
-    field = gaussian_filter(rng.standard_normal((512, 512)), 1.5, mode="wrap")
-    return np.asarray(field / field.std(), dtype=np.float32)
-
-
-def dot_pattern(settings: StereoSettings, rng: np.random.Generator) -> Float:
-    """Pseudo-random dots, constant in angle: a jittered grid (no two dots coincide, as with a diffractive element)."""
-    width, height = round(2 * _FIELD_X * _PATTERN_SCALE), round(2 * _FIELD_Y * _PATTERN_SCALE)
-    columns = round(np.sqrt(settings.dots * width / height))
-    rows = max(1, round(settings.dots / columns))
-    grid_y, grid_x = np.mgrid[0:rows, 0:columns].astype(np.float64)
-    x = (grid_x + 0.5 + rng.uniform(-0.55, 0.55, grid_x.shape)) * width / columns
-    y = (grid_y + 0.5 + rng.uniform(-0.55, 0.55, grid_y.shape)) * height / rows
-    power = np.exp(0.35 * rng.standard_normal(grid_x.shape))
-    image = np.zeros((height, width), np.float32)
-    x0, y0 = np.floor(x).astype(int), np.floor(y).astype(int)
-    for dx in (0, 1):  # bilinear splat: dots lie between pattern pixels
-        for dy in (0, 1):
-            weight = power * np.abs(1 - dx - (x - x0)) * np.abs(1 - dy - (y - y0))
-            inside = (x0 + dx >= 0) & (x0 + dx < width) & (y0 + dy >= 0) & (y0 + dy < height)
-            np.add.at(image, (y0[inside] + dy, x0[inside] + dx), weight[inside].astype(np.float32))
-    sigma = settings.dot_sigma * _PATTERN_SCALE
-    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma) * (2 * np.pi * sigma**2), dtype=np.float32)
-
-
-def surface_normals(depth: Float, camera: CameraModel) -> Float:
-    """Unit normals [H,W,3] facing the camera from z-depth; at depth edges the flatter side is taken."""
-    step_x, step_y = np.diff(depth, axis=1), np.diff(depth, axis=0)
-
-    def flatter(before: Float, after: Float) -> Float:
-        return np.where(np.abs(before) < np.abs(after), before, after)
-
-    slope_x = flatter(np.pad(step_x, ((0, 0), (1, 0)), "edge"), np.pad(step_x, ((0, 0), (0, 1)), "edge"))
-    slope_y = flatter(np.pad(step_y, ((1, 0), (0, 0)), "edge"), np.pad(step_y, ((0, 1), (0, 0)), "edge"))
-    u = np.arange(camera.width, dtype=np.float32)[None, :] - np.float32(camera.cx)
-    v = np.arange(camera.height, dtype=np.float32)[:, None] - np.float32(camera.cy)
-    normal = np.stack(
-        (np.float32(camera.fx) * slope_x, np.float32(camera.fy) * slope_y, -(depth + u * slope_x + v * slope_y)),
-        axis=-1,
-    )
-    return np.asarray(normal / np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-9), dtype=np.float32)
-
-
-def _unit_vectors(vectors: Float) -> tuple[Float, Float]:
-    length = np.sqrt(np.einsum("...i,...i->...", vectors, vectors))[..., None]
-    return vectors / np.maximum(length, 1e-6), length[..., 0]
-
-
-def radiance(
-    view: ImagerView,
-    camera: CameraModel,
-    imager_x_m: float,
-    settings: StereoSettings,
-    unit: Unit,
-    light: NDArray[np.float64],
-    projector_depth: Float | None,
-) -> Float:
-    """Light that reaches an imager from every pixel, before optics and exposure.
+class Optics:
+    """Light and imagers of one camera in a back end.
 
     Args:
-        view: surfaces as this imager sees them.
-        camera: its intrinsics.
-        imager_x_m: its position along the left imager's x axis, metres (0 left, baseline right).
+        arrays: the back end.
+        camera: intrinsics of both imagers.
         settings: the camera's settings.
         unit: the camera's individuality.
-        light: unit vector [3] towards the directed part of the ambient light, camera frame.
-        projector_depth: float32 [H,W] z-depth seen from the projector, same intrinsics (for its shadows), or None.
-
-    Returns:
-        float32 [H,W] in the light unit of `StereoSettings`.
     """
-    surface = np.isfinite(view.depth) & (view.depth > 0)
-    depth = np.where(surface, view.depth, np.float32(50.0)).astype(np.float32)
-    u = (np.arange(camera.width, dtype=np.float32)[None, :] - np.float32(camera.cx)) / np.float32(camera.fx)
-    v = (np.arange(camera.height, dtype=np.float32)[:, None] - np.float32(camera.cy)) / np.float32(camera.fy)
-    points = np.stack((u * depth, v * depth + 0 * u, depth), axis=-1)
-    normal = surface_normals(depth, camera)
-    to_imager, _ = _unit_vectors(-points)
-    from_projector = points - np.array([settings.projector_offset_m - imager_x_m, 0, 0], np.float32)
-    tan_x, tan_y = from_projector[..., 0] / depth, from_projector[..., 1] / depth
-    to_projector, distance = _unit_vectors(-from_projector)
 
-    dots = cv2.remap(
-        unit.pattern,
-        (tan_x + np.float32(_FIELD_X)) * np.float32(_PATTERN_SCALE),
-        (tan_y + np.float32(_FIELD_Y)) * np.float32(_PATTERN_SCALE),
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT,
-    )
-    power = np.float32(settings.projector_power) * dots / np.square(distance)
-    if settings.speckle > 0:
+    def __init__(self, arrays: Arrays, camera: CameraModel, settings: StereoSettings, unit: Unit) -> None:
+        """See the class."""
+        self._arrays, self._xp = arrays, arrays.xp
+        self._camera, self._settings = camera, settings
+        self._light = [float(value) for value in unit.light]
+        columns = np.arange(camera.width, dtype=np.float32)[None, None, :]
+        rows = np.arange(camera.height, dtype=np.float32)[None, :, None]
+        self._columns, self._rows = arrays.upload(columns), arrays.upload(rows)
+        self._u = arrays.upload((columns - np.float32(camera.cx)) / np.float32(camera.fx))
+        self._v = arrays.upload((rows - np.float32(camera.cy)) / np.float32(camera.fy))
+        self._pattern = arrays.upload(unit.pattern)
+        self._speckle = arrays.upload(unit.speckle)
+        self._surroundings = arrays.upload(unit.surroundings)
+        self._shift_x, self._shift_y = arrays.upload(unit.bias), arrays.upload(unit.epipolar)
+        self._response = arrays.upload(unit.response)
+
+    def radiance(self, view: Surfaces, imager: int, projector_depth: Array | None) -> Array:
+        """Light that reaches an imager from every pixel, before optics and exposure.
+
+        Args:
+            view: surfaces as this imager sees them.
+            imager: 0 left, 1 right.
+            projector_depth: float32 [B,H,W] z-depth seen from the projector, same intrinsics, without transparent
+                things (for its shadows), or None.
+
+        Returns:
+            float32 [B,H,W] in the light unit of `StereoSettings`.
+        """
+        xp = self._xp
+        depth, known = self._filled(view.depth)
+        normal = self.normals(depth)
+        front = self._shade(view, depth, normal, imager, projector_depth)
+        light = front.ambient + front.projected + front.mirrored
+        if view.transmission is not None and view.behind is not None:
+            passed = view.transmission
+            behind = self._refracted(view.behind, depth, normal, passed)
+            back = self._shade(behind, behind.depth, self.normals(behind.depth), imager, projector_depth)
+            # The projector's light passes the glass twice, ambient light of the background once.
+            through = passed * (back.ambient + back.mirrored) + passed * passed * back.projected
+            light = (1 - passed) * (front.ambient + front.projected) + front.mirrored + through
+            known = known | (passed > 0)
+        # cos² of the field angle: lens shading that the driver half corrects
+        off_axis = 1 / (1 + self._u * self._u + self._v * self._v)
+        return xp.where(known, light, 0.1 * self._settings.ambient) * off_axis
+
+    def _filled(self, depth: Array) -> tuple[Array, Array]:
+        known = self._xp.isfinite(depth) & (depth > 0)
+        return self._xp.where(known, depth, _NOWHERE_M), known
+
+    def normals(self, depth: Array) -> tuple[Array, Array, Array]:
+        """Unit normals (x, y, z), [B,H,W] each, facing the camera; at depth edges the flatter side counts."""
+        xp, camera = self._xp, self._camera
+
+        def flatter(before: Array, after: Array) -> Array:
+            return xp.where(xp.abs(before) < xp.abs(after), before, after)
+
+        step = depth[:, :, 1:] - depth[:, :, :-1]
+        across = flatter(xp.concatenate([step[:, :, :1], step], 2), xp.concatenate([step, step[:, :, -1:]], 2))
+        step = depth[:, 1:] - depth[:, :-1]
+        down = flatter(xp.concatenate([step[:, :1], step], 1), xp.concatenate([step, step[:, -1:]], 1))
+        x, y = camera.fx * across, camera.fy * down
+        z = -(depth + self._u * x + self._v * y)
+        length = xp.sqrt(x * x + y * y + z * z)
+        return x / length, y / length, z / length
+
+    def _refracted(self, behind: Surfaces, depth: Array, normal: tuple[Array, Array, Array], passed: Array) -> Surfaces:
+        """The view behind glass, displaced where the glass is tilted against the line of sight.
+
+        A plate of thickness t and index n shifts a ray by about t (1 − 1/n) times the tangent of the incidence angle;
+        `refraction_m` is t (1 − 1/n). Thick curved glass bends more: the tangent may reach 4.
+        """
+        xp, arrays, camera = self._xp, self._arrays, self._camera
+        slant = xp.clip(-normal[2], 0.25, 1.0)
+        reach = xp.where(passed > 0, camera.fx * self._settings.refraction_m / depth / slant, 0.0)
+        x = arrays.whole(xp.clip(self._columns + reach * normal[0] + 0.5, 0, camera.width - 1))
+        y = arrays.whole(xp.clip(self._rows + reach * normal[1] + 0.5, 0, camera.height - 1))
+        index = self._frames(depth) * (camera.height * camera.width) + y * camera.width + x
+
+        def moved(values: Array) -> Array:
+            return xp.take(values, index)
+
+        filled, _ = self._filled(behind.depth)
+        return Surfaces(moved(filled), moved(behind.albedo), moved(behind.gloss))
+
+    def _frames(self, like: Array) -> Array:
+        return self._arrays.upload(np.arange(len(like), dtype=np.int64)[:, None, None])
+
+    def _shade(
+        self,
+        view: Surfaces,
+        depth: Array,
+        normal: tuple[Array, Array, Array],
+        imager: int,
+        projector_depth: Array | None,
+    ) -> _Light:
+        """Light that one layer of surfaces sends to the imager."""
+        xp, s = self._xp, self._settings
+        x, y = self._u * depth, self._v * depth
+        offset = s.projector_offset_m - imager * s.baseline_m
+        from_x = x - offset
+        tan_x, tan_y = from_x / depth, self._v + 0 * from_x
+        square = from_x * from_x + y * y + depth * depth
+        distance = xp.sqrt(square)
+        power = s.projector_power * self._dots(tan_x, tan_y, depth, imager) / square
+        if projector_depth is not None:
+            power = xp.where(self._lit(tan_x, tan_y, depth, projector_depth), power, 0.0)
+        facing = xp.clip(-(normal[0] * from_x + normal[1] * y + normal[2] * depth) / distance, 0, 1)
+        light = self._light
+        directed = xp.clip(normal[0] * light[0] + normal[1] * light[1] + normal[2] * light[2], 0, 1)
+        ambient = s.ambient * ((1 - s.ambient_direction) + s.ambient_direction * 1.6 * directed)
+        # Energy goes into the mirror direction or into the diffuse part, not into both.
+        diffuse = view.albedo * (1 - 0.6 * view.gloss)
+        mirrored = 0.0 * depth
+        if bool((view.gloss > 0.02).any()):
+            mirrored = self._mirrored(view, (x, y, depth), (from_x, distance), normal, power, square)
+        return _Light(diffuse * ambient, diffuse * power * facing, mirrored)
+
+    def _dots(self, tan_x: Array, tan_y: Array, depth: Array, imager: int) -> Array:
+        """Dot pattern with this imager's laser speckle."""
+        xp = self._xp
+        at_x, at_y = tan_x * PATTERN_SCALE, tan_y * PATTERN_SCALE
+        dots = self._bilinear(self._pattern, at_x + FIELD_X * PATTERN_SCALE, at_y + FIELD_Y * PATTERN_SCALE)
+        inside = (xp.abs(tan_x) < FIELD_X) & (xp.abs(tan_y) < FIELD_Y)
+        dots = xp.where(inside, dots, 0.0)
+        if self._settings.speckle == 0:
+            return dots
         # Changes when camera or surface move by millimetres, stands still with them, and is independent in the two
         # imagers: that is why an active-stereo camera's error is much larger in space than in time.
-        grain = cv2.remap(
-            unit.speckle[0 if imager_x_m == 0 else 1],
-            ((tan_x * np.float32(_PATTERN_SCALE) + depth * np.float32(1700)) % 512).astype(np.float32),
-            ((tan_y * np.float32(_PATTERN_SCALE) + depth * np.float32(2300)) % 512).astype(np.float32),
-            cv2.INTER_NEAREST,
-            borderMode=cv2.BORDER_WRAP,
-        )
-        power = power * np.clip(1 + np.float32(settings.speckle) * grain, 0, None)
-    if projector_depth is not None:
-        nearest = cv2.remap(
-            np.where(np.isfinite(projector_depth) & (projector_depth > 0), projector_depth, np.float32(50.0)).astype(
-                np.float32
-            ),
-            tan_x * np.float32(camera.fx) + np.float32(camera.cx),
-            tan_y * np.float32(camera.fy) + np.float32(camera.cy),
-            cv2.INTER_NEAREST,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-        power[depth > nearest * 1.01 + 0.004] = 0
+        column = self._arrays.whole(at_x + depth * 1700 + 2**20) % SPECKLE_SIZE
+        row = self._arrays.whole(at_y + depth * 2300 + 2**20) % SPECKLE_SIZE
+        grain = xp.take(self._speckle[imager], row * SPECKLE_SIZE + column)
+        return dots * xp.clip(1 + self._settings.speckle * grain, 0, None)
 
-    facing = np.clip(np.einsum("...i,...i->...", normal, to_projector), 0, 1)
-    directed = np.clip(normal @ light.astype(np.float32), 0, 1)
-    share = np.float32(settings.ambient_direction)
-    ambient = np.float32(settings.ambient) * ((1 - share) + share * 1.6 * directed)
-    # Energy goes into the mirror direction or into the diffuse part, not into both.
-    diffuse = view.albedo * (1 - 0.6 * view.gloss)
-    light_out = diffuse * (ambient + power * facing)
-    if np.any(view.gloss > 0.02):
-        half, _ = _unit_vectors(to_imager + to_projector)
-        sharpness = 8 + 400 * np.square(view.gloss)
-        lobe = np.clip(np.einsum("...i,...i->...", normal, half), 1e-4, 1) ** sharpness
-        cosine = np.clip(np.einsum("...i,...i->...", normal, to_imager), 0, 1)
-        fresnel = 0.04 + 0.8 * np.square(view.gloss)
-        fresnel = fresnel + (1 - fresnel) * (1 - cosine) ** 5
-        mirrored = 2 * cosine[..., None] * normal - to_imager
-        mirrored, _ = _unit_vectors(
-            mirrored + points / np.float32(2.5)
-        )  # surroundings a few metres away, not at infinity
-        around = cv2.remap(
-            unit.surroundings,
-            (mirrored[..., 0] * np.float32(0.5) + np.float32(0.5)) * 255,
-            (mirrored[..., 1] * np.float32(0.5) + np.float32(0.5)) * 255,
-            cv2.INTER_LINEAR,
-        )
-        strength = view.gloss * fresnel
-        light_out += strength * (
-            np.float32(settings.highlight) * lobe * (power + 0.1 * settings.projector_power / np.square(distance))
-            + np.float32(settings.reflection * settings.ambient) * around
-        )
-    off_axis = 1 / (
-        1 + np.square(u) + np.square(v)
-    )  # cos² of the field angle: lens shading that the driver half corrects
-    return np.asarray(np.where(surface, light_out, 0.1 * settings.ambient) * off_axis, dtype=np.float32)
+    def _lit(self, tan_x: Array, tan_y: Array, depth: Array, projector_depth: Array) -> Array:
+        """Whether the projector sees the point."""
+        xp, arrays, camera = self._xp, self._arrays, self._camera
+        nearest, _ = self._filled(projector_depth)
+        column = arrays.whole(xp.clip(tan_x * camera.fx + (camera.cx + 0.5), 0, camera.width - 1))
+        row = arrays.whole(xp.clip(tan_y * camera.fy + (camera.cy + 0.5), 0, camera.height - 1))
+        index = self._frames(depth) * (camera.height * camera.width) + row * camera.width + column
+        return depth <= xp.take(nearest, index) * 1.01 + 0.004
 
-
-def expose(
-    light_left: Float, light_right: Float, settings: StereoSettings, unit: Unit, rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8], float]:
-    """Optics, calibration error, common auto-exposure, shot and read noise, 8-bit quantisation.
-
-    Returns:
-        Left and right image, uint8 [H,W], and the noise of a mid-grey pixel (1 sigma, grey levels).
-    """
-    height, width = light_left.shape
-    grid_y, grid_x = np.mgrid[0:height, 0:width].astype(np.float32)
-    shifted = cv2.remap(
-        light_right, grid_x + unit.bias, grid_y + unit.epipolar, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    if settings.blur_px > 0:
-        light_left = np.asarray(cv2.GaussianBlur(light_left, (0, 0), settings.blur_px), dtype=np.float32)
-        shifted = np.asarray(cv2.GaussianBlur(shifted, (0, 0), settings.blur_px), dtype=np.float32)
-    # The 98th percentile, not the median: dots must not saturate, and they cover only a few per cent.
-    level = max(float(np.percentile(light_left[::2, ::2], 98)), 1e-6)
-    exposure = min(settings.exposure_max, settings.exposure_target / level)
-    gain = min(settings.gain_max, max(1.0, settings.exposure_target / (level * exposure)))
-    images = []
-    for light, response in ((light_left, unit.response[0]), (shifted, unit.response[1])):
-        electrons = np.minimum(light * np.float32(exposure * settings.full_well_e), np.float32(settings.full_well_e))
-        noise = np.sqrt(electrons + np.float32(settings.read_noise_e**2))
-        electrons = electrons * response + noise * rng.standard_normal(light.shape, dtype=np.float32)
-        images.append(
-            np.clip(np.rint(electrons * np.float32(255 * gain / settings.full_well_e)), 0, 255).astype(np.uint8)
+    def _mirrored(
+        self,
+        view: Surfaces,
+        point: tuple[Array, Array, Array],
+        projector: tuple[Array, Array],
+        normal: tuple[Array, Array, Array],
+        power: Array,
+        square: Array,
+    ) -> Array:
+        """Highlight of the projector (Blinn–Phong lobe) and mirrored surroundings, by Schlick's Fresnel term."""
+        xp, s = self._xp, self._settings
+        x, y, depth = point
+        from_x, distance = projector
+        far = xp.sqrt(x * x + y * y + depth * depth)
+        half = (-x / far - from_x / distance, -y / far - y / distance, -depth / far - depth / distance)
+        length = xp.sqrt(half[0] * half[0] + half[1] * half[1] + half[2] * half[2])
+        facing = (normal[0] * half[0] + normal[1] * half[1] + normal[2] * half[2]) / length
+        sharpness = 8 + 400 * view.gloss * view.gloss
+        lobe = xp.exp(sharpness * xp.log(xp.clip(facing, 1e-4, 1)))
+        cosine = xp.clip(-(normal[0] * x + normal[1] * y + normal[2] * depth) / far, 0, 1)
+        base = 0.04 + 0.8 * view.gloss * view.gloss
+        if view.transmission is not None:
+            base = xp.where(view.transmission > 0, 0.04, base)  # glass mirrors 4 %, metal most of the light
+        graze = 1 - cosine
+        fresnel = base + (1 - base) * (graze * graze) * (graze * graze) * graze
+        # Mirror direction, towards surroundings a few metres away, not at infinity.
+        towards = (
+            2 * cosine * normal[0] + x / far + x / 2.5,
+            2 * cosine * normal[1] + y / far + y / 2.5,
+            2 * cosine * normal[2] + depth / far + depth / 2.5,
         )
-    dim = 0.1 * settings.full_well_e / gain
-    sigma = 255 * gain / settings.full_well_e * float(np.sqrt(dim + settings.read_noise_e**2))
-    return images[0], images[1], sigma
+        length = xp.sqrt(towards[0] * towards[0] + towards[1] * towards[1] + towards[2] * towards[2]) + 1e-6
+        scale = (SURROUNDINGS_SIZE - 1) / 2
+        around = self._bilinear(
+            self._surroundings, (towards[0] / length + 1) * scale, (towards[1] / length + 1) * scale
+        )
+        seen = s.highlight * lobe * (power + 0.1 * s.projector_power / square) + s.reflection * s.ambient * around
+        return view.gloss * fresnel * seen
+
+    def _bilinear(self, image: Array, x: Array, y: Array, base: Array | int = 0) -> Array:
+        """Look up an image [h,w], or frames from flat index `base` on, between pixels; clipped at the borders."""
+        xp, whole = self._xp, self._arrays.whole
+        height, width = image.shape[-2:]
+        x, y = xp.clip(x, 0, width - 1.001), xp.clip(y, 0, height - 1.001)
+        column, row = whole(x), whole(y)
+        right, down = x - self._arrays.real(column), y - self._arrays.real(row)
+        index = base + row * width + column
+        above = xp.take(image, index) * (1 - right) + xp.take(image, index + 1) * right
+        below = xp.take(image, index + width) * (1 - right) + xp.take(image, index + width + 1) * right
+        return above * (1 - down) + below * down
+
+    def optics(self, light: Array, imager: int) -> Array:
+        """Calibration error (of the right imager) and blur: float32 [B,H,W]."""
+        if imager == 1:
+            frames = self._frames(light) * (self._camera.height * self._camera.width)
+            light = self._bilinear(light, self._columns + self._shift_x, self._rows + self._shift_y, frames)
+        if self._settings.blur_px > 0:
+            light = self._arrays.blur(light, self._settings.blur_px, self._settings.blur_px)
+        return light
+
+    def exposure(self, left: Array) -> tuple[Array, Array]:
+        """Common exposure and gain, [B,1,1] each, from the left imager's light.
+
+        The 98th percentile is brought to the target, not the median: dots must not saturate, and they cover little.
+        """
+        xp, s = self._xp, self._settings
+        level = xp.clip(self._arrays.ranked(left[:, ::2, ::2], 0.98), 1e-6, None)[:, None, None]
+        exposure = xp.clip(s.exposure_target / level, None, s.exposure_max)
+        return exposure, xp.clip(s.exposure_target / (level * exposure), 1.0, s.gain_max)
+
+    def expose(self, light: Array, imager: int, exposure: Array, gain: Array, seeds: NDArray[np.uint64]) -> Array:
+        """Shot and read noise, pixel response, saturation, 8 bits: float32 whole numbers [B,H,W] in 0…255."""
+        xp, s = self._xp, self._settings
+        electrons = xp.clip(light * (exposure * s.full_well_e), None, s.full_well_e)
+        noise = xp.sqrt(electrons + s.read_noise_e**2)
+        drawn = self._arrays.normals(seeds, imager, self._camera.height, self._camera.width)
+        electrons = electrons * self._response[imager] + noise * drawn
+        return xp.clip(xp.round(electrons * (gain * (255 / s.full_well_e))), 0, 255)
+
+    def noise_level(self, gain: Array) -> Array:
+        """Noise of a dim pixel (a tenth of full scale), 1 σ in grey levels, [B,1,1]."""
+        s = self._settings
+        dim = 0.1 * s.full_well_e / gain
+        return gain * self._xp.sqrt(dim + s.read_noise_e**2) * (255 / s.full_well_e)

@@ -21,6 +21,7 @@ class Material:
         follow: share of the infrared reflectance that follows the visible luminance, in [0,1].
         texture: index of a texture, or -1 for a plain colour.
         rgb: tint, each in [0,1].
+        transmission: share of the light that passes unscattered, in [0,1] (glass, clear plastic).
     """
 
     gloss: float
@@ -28,6 +29,7 @@ class Material:
     follow: float
     texture: int
     rgb: tuple[float, float, float]
+    transmission: float = 0.0
 
 
 def _noise(rng: np.random.Generator, octaves: tuple[int, ...], stretch: float = 1.0) -> NDArray[np.float32]:
@@ -98,6 +100,19 @@ def random_material(rng: np.random.Generator, textures: int, role: str = "object
         follow=0.0 if dark else float(rng.uniform(0.2, 0.9)),
         texture=-1 if rng.random() < 0.35 else int(rng.integers(textures)),
         rgb=(float(rgb[0]), float(rgb[1]), float(rgb[2])),
+    )
+
+
+def random_glass(rng: np.random.Generator) -> Material:
+    """Draw glass or clear plastic: smooth, hardly scattering, slightly tinted."""
+    tint = rng.uniform(0.75, 1.0, 3)
+    return Material(
+        gloss=float(rng.uniform(0.85, 1.0)),
+        infrared=float(rng.uniform(0.02, 0.12)),
+        follow=0.0,
+        texture=-1,
+        rgb=(float(tint[0]), float(tint[1]), float(tint[2])),
+        transmission=float(rng.uniform(0.6, 0.92)),
     )
 
 

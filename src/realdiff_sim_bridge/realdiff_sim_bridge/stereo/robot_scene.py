@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from realdiff_core.camera import CameraModel
 
-from realdiff_sim_bridge.stereo.materials import random_material
-from realdiff_sim_bridge.stereo.scenes import look_at
+from realdiff_sim_bridge.stereo.materials import Material, random_glass, random_material
+from realdiff_sim_bridge.stereo.scenes import GLASS_GROUP, look_at
 
 Vector = NDArray[np.float64]
 
 _ROBOT_PREFIX = "fr3"
 _ARM_SPREAD_RAD = 0.35
+_GLASS_SHARE = 0.1
 
 
 class RobotScene:
@@ -60,23 +61,38 @@ class RobotScene:
         mujoco.mj_kinematics(self.model, self.data)
         self.surface_tables = self._paint(rng)
 
-    def _paint(self, rng: np.random.Generator) -> tuple[Vector, Vector, Vector]:
-        """Gloss, infrared reflectance and its share that follows the visible luminance, one value per geom."""
-        gloss, infrared, follow = (np.zeros(self.model.ngeom) for _ in range(3))
+    def _paint(self, rng: np.random.Generator) -> tuple[Vector, Vector, Vector, Vector]:
+        """Gloss, infrared reflectance, its share that follows the visible luminance, transmission; one per geom."""
+        gloss, infrared, follow, transmission = (np.zeros(self.model.ngeom) for _ in range(4))
         robot = (float(rng.uniform(0.1, 0.5)), float(rng.uniform(0.4, 0.8)), float(rng.uniform(0.7, 1.0)))
-        drawn: dict[int, tuple[float, float, float]] = {}
+        drawn: dict[int, Material] = {}
         for geom in range(self.model.ngeom):
             body = self.model.body(int(self.model.geom_bodyid[geom])).name
             if body.startswith(_ROBOT_PREFIX):
-                values = robot
+                gloss[geom], infrared[geom], follow[geom] = robot
             else:
                 key = int(self.model.geom_matid[geom])
                 if key not in drawn:
-                    material = random_material(rng, 1, "surface" if body == "world" else "object")
-                    drawn[key] = (material.gloss, material.infrared, material.follow)
-                values = drawn[key]
-            gloss[geom], infrared[geom], follow[geom] = values
-        return gloss, infrared, follow
+                    if body != "world" and rng.random() < _GLASS_SHARE:
+                        drawn[key] = random_glass(rng)
+                    else:
+                        drawn[key] = random_material(rng, 1, "surface" if body == "world" else "object")
+                material = drawn[key]
+                gloss[geom], infrared[geom], follow[geom] = material.gloss, material.infrared, material.follow
+                transmission[geom] = material.transmission
+                if material.transmission > 0:
+                    self._make_glass(geom, material)
+        return gloss, infrared, follow, transmission
+
+    def _make_glass(self, geom: int, material: Material) -> None:
+        """Make a geom look like glass; what isn't drawn (collision shapes) stays so."""
+        if self.model.geom_group[geom] > 2:
+            return
+        self.model.geom_group[geom] = GLASS_GROUP
+        rgba = np.array([*material.rgb, 1 - 0.8 * material.transmission])
+        if self.model.geom_matid[geom] >= 0:
+            self.model.mat_rgba[self.model.geom_matid[geom]] = rgba
+        self.model.geom_rgba[geom] = rgba
 
     def random_pose(self, rng: np.random.Generator) -> tuple[Vector, Vector]:
         """Camera position [3] and rotation [3,3] (optical frame → world): in front of or beside the table."""

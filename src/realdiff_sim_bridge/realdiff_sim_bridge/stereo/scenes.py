@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,12 +17,18 @@ from realdiff_sim_bridge.stereo.materials import (
     TEXTURE_SIZE,
     Material,
     lathe,
+    random_glass,
     random_material,
     random_texture,
     random_vessel,
 )
 
 Vector = NDArray[np.float64]
+
+GLASS_GROUP = 5
+"""MuJoCo's geom group of transparent things; hidden where the view behind them is rendered."""
+
+_GLASS_SHARE = {"vessel": 0.25, "box": 0.03, "sphere": 0.08, "cylinder": 0.08}
 
 
 @dataclass(frozen=True)
@@ -49,13 +55,14 @@ class Scene(Protocol):
         model: MjModel.
         data: MjData, kinematics computed.
         camera_name: the MuJoCo camera that is moved about.
-        surface_tables: per geom: gloss, infrared reflectance, share of it that follows the visible luminance.
+        surface_tables: per geom: gloss, infrared reflectance, share of it that follows the visible luminance, and
+            transmission; geoms with transmission are in `GLASS_GROUP`.
     """
 
     model: Any
     data: Any
     camera_name: str
-    surface_tables: tuple[Vector, Vector, Vector]
+    surface_tables: tuple[Vector, Vector, Vector, Vector]
 
     def random_pose(self, rng: np.random.Generator) -> tuple[Vector, Vector]:
         """Camera position [3] and rotation [3,3] (optical frame → world)."""
@@ -121,10 +128,15 @@ class RandomScene:
         import mujoco
 
         same = role == "same"
-        material = self._materials[-1] if same else random_material(self._rng, self._textures, role)
+        if same:
+            material = self._materials[-1]
+        elif role == "glass":
+            material = random_glass(self._rng)
+        else:
+            material = random_material(self._rng, self._textures, role)
         index = len(self._materials)
         self._materials.append(material)
-        handle = self._spec.add_material(name=f"material{index}", rgba=[*material.rgb, 1.0])
+        handle = self._spec.add_material(name=f"material{index}", rgba=[*material.rgb, 1.0 - 0.8 * material.transmission])
         handle.specular, handle.shininess = material.gloss, min(1.0, 0.2 + material.gloss)
         if material.texture >= 0:
             names = [""] * int(mujoco.mjtTextureRole.mjNTEXROLE)
@@ -140,6 +152,7 @@ class RandomScene:
             pos=[float(x) for x in pos],
             quat=[float(x) for x in quat],
             material=f"material{index}",
+            group=GLASS_GROUP if material.transmission > 0 else 0,
             **extra,
         )
 
@@ -188,9 +201,10 @@ class RandomScene:
                 p=[0.24, 0.1, 0.14, 0.08, 0.16, 0.05, 0.08, 0.05, 0.05, 0.05],
             )
         )
+        role = "glass" if rng.random() < _GLASS_SHARE.get(kind, 0.0) else "object"
         if kind == "box":
             half = np.exp(rng.uniform(np.log(0.012), np.log(0.1), 3))
-            self._add("box", list(half), [x, y, z + half[2]], yaw)
+            self._add("box", list(half), [x, y, z + half[2]], yaw, role)
         elif kind == "book":
             half = rng.uniform([0.06, 0.08, 0.004], [0.12, 0.16, 0.03])
             self._add("box", list(half), [x, y, z + half[2]], yaw)
@@ -198,10 +212,10 @@ class RandomScene:
             radius, half_length = rng.uniform(0.012, 0.06), rng.uniform(0.02, 0.13)
             upright = rng.random() < 0.7
             height = half_length if upright else radius
-            self._add("cylinder", [float(radius), float(half_length)], [x, y, z + height], yaw if upright else lying)
+            self._add("cylinder", [float(radius), float(half_length)], [x, y, z + height], yaw if upright else lying, role)
         elif kind == "sphere":
             radii = rng.uniform(0.015, 0.06) * rng.uniform([1, 0.7, 0.7], [1, 1, 1])
-            self._add("ellipsoid", list(radii), [x, y, z + radii[2]], yaw)
+            self._add("ellipsoid", list(radii), [x, y, z + radii[2]], yaw, role)
         elif kind == "vessel":
             vertices, faces, coordinates = lathe(random_vessel(rng))
             self._spec.add_mesh(
@@ -212,7 +226,7 @@ class RandomScene:
                 inertia=_shell(),
             )
             base = 0.0 if rng.random() < 0.85 else 0.05
-            self._add("mesh", [], [x, y, z + base], yaw if base == 0 else lying, meshname=f"vessel{index}")
+            self._add("mesh", [], [x, y, z + base], yaw if base == 0 else lying, role, meshname=f"vessel{index}")
         elif kind == "screen":
             half = rng.uniform([0.008, 0.12, 0.08], [0.02, 0.3, 0.2])
             self._add("box", list(half), [x, y, z + 0.08 + half[2]], yaw)
@@ -245,7 +259,7 @@ class RandomScene:
             middle = [x - step / 2 * math.cos(heading), y - step / 2 * math.sin(heading), z + radius]
             self._add("capsule", [radius, step / 2], middle, quat, "same" if part else "object")
 
-    def _material_tables(self) -> tuple[Vector, Vector, Vector]:
+    def _material_tables(self) -> tuple[Vector, Vector, Vector, Vector]:
         import mujoco
 
         order = [mujoco.mj_id2name(self.model, mujoco.mjtObj.mjOBJ_GEOM, i) for i in range(self.model.ngeom)]
@@ -254,6 +268,7 @@ class RandomScene:
             np.array([m.gloss for m in chosen]),
             np.array([m.infrared for m in chosen]),
             np.array([m.follow for m in chosen]),
+            np.array([m.transmission for m in chosen]),
         )
 
     # ---- camera
@@ -315,12 +330,17 @@ class SceneRenderer:
 
 class _OpenScene:
     def __init__(self, renderer: Any, scene: Scene, baseline_m: float, projector_offset_m: float) -> None:
+        import mujoco
+
         self._renderer, self._scene = renderer, scene
+        self._opaque, self._all = mujoco.MjvOption(), mujoco.MjvOption()
+        self._opaque.geomgroup[GLASS_GROUP] = 0
+        self._all.geomgroup[GLASS_GROUP] = 1
         self._baseline, self._projector = baseline_m, projector_offset_m
 
-    def depth(self, position: Vector, rotation: Vector) -> NDArray[np.float32]:
-        """z-depth float32 [H,W] in metres from a pose."""
-        self._place(position, rotation)
+    def depth(self, position: Vector, rotation: Vector, *, glass: bool = True) -> NDArray[np.float32]:
+        """z-depth float32 [H,W] in metres from a pose; transparent things are left out if not `glass`."""
+        self._place(position, rotation, glass=glass)
         self._renderer.enable_depth_rendering()
         depth = self._renderer.render().copy()
         self._renderer.disable_depth_rendering()
@@ -331,12 +351,12 @@ class _OpenScene:
         along = rotation[:, 0]
         left = self._view(position, rotation)
         right = self._view(position + self._baseline * along, rotation)
-        projector_depth = self.depth(position + self._projector * along, rotation)
+        projector_depth = self.depth(position + self._projector * along, rotation, glass=False)
         self._light(flat=False)
         self._place(position, rotation)
         return RenderedScene(left, right, projector_depth, self._renderer.render().copy())
 
-    def _place(self, position: Vector, rotation: Vector) -> None:
+    def _place(self, position: Vector, rotation: Vector, *, glass: bool = True) -> None:
         import mujoco
 
         model, data = self._scene.model, self._scene.data
@@ -346,7 +366,8 @@ class _OpenScene:
         model.cam_pos[camera] = position
         mujoco.mj_kinematics(model, data)
         mujoco.mj_camlight(model, data)
-        self._renderer.update_scene(data, camera=self._scene.camera_name)
+        option = self._all if glass else self._opaque
+        self._renderer.update_scene(data, camera=self._scene.camera_name, scene_option=option)
 
     def _light(self, *, flat: bool) -> None:
         """Flat light makes the picture equal to the albedo."""
@@ -357,23 +378,33 @@ class _OpenScene:
         model.light_active[:] = not flat
 
     def _view(self, position: Vector, rotation: Vector) -> ImagerView:
+        """What an imager at a pose sees, and where there is glass, what it would see without."""
+        front, transmission = self._layer(position, rotation, glass=True)
+        if not transmission.any():
+            return front
+        behind, _ = self._layer(position, rotation, glass=False)
+        return replace(front, transmission=transmission, behind=behind)
+
+    def _layer(self, position: Vector, rotation: Vector, *, glass: bool) -> tuple[ImagerView, NDArray[np.float32]]:
+        """The first surfaces, and their transmission float32 [H,W]."""
         renderer = self._renderer
-        depth = self.depth(position, rotation)
+        depth = self.depth(position, rotation, glass=glass)
         self._light(flat=True)
-        self._place(position, rotation)
+        self._place(position, rotation, glass=glass)
         rgb = renderer.render().astype(np.float32) / 255
         renderer.enable_segmentation_rendering()
         geom = renderer.render()[..., 0]
         renderer.disable_segmentation_rendering()
-        gloss, infrared, follow = (table[np.maximum(geom, 0)] for table in self._scene.surface_tables)
+        gloss, infrared, follow, transmission = (table[np.maximum(geom, 0)] for table in self._scene.surface_tables)
         luminance = rgb @ np.array([0.45, 0.4, 0.15], np.float32)  # silicon sees red better than blue
         albedo = follow * luminance + (1 - follow) * infrared * (0.6 + 0.4 * luminance)
         known = geom >= 0
-        return ImagerView(
+        view = ImagerView(
             depth=np.where(known, depth, np.float32(np.nan)).astype(np.float32),
             albedo=np.where(known, albedo, 0).astype(np.float32),
             gloss=np.where(known, gloss, 0).astype(np.float32),
         )
+        return view, np.where(known, transmission, 0).astype(np.float32)
 
 
 def _shell() -> Any:

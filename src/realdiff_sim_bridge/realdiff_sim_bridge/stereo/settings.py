@@ -47,6 +47,7 @@ class StereoSettings(BaseModel):
     )
     highlight: float = Field(6.0, ge=0, description="strength of the projector's own highlight on a perfect mirror")
     reflection: float = Field(1.0, ge=0, description="strength of the mirrored surroundings on a perfect mirror")
+    refraction_m: float = Field(0.002, ge=0, description="glass thickness × (1 − 1/n), metres; shifts what is behind")
     # Imager.
     exposure_target: float = Field(
         0.85, gt=0, le=1, description="full-scale share that the 98th percentile is exposed to"
@@ -62,10 +63,11 @@ class StereoSettings(BaseModel):
     epipolar_px: float = Field(0.1, ge=0, description="vertical misalignment field, 1 sigma")
     scale_error: float = Field(0.002, ge=0, description="relative baseline error, 1 sigma")
     # Matching.
-    block_px: int = Field(7, ge=3, description="matching block (odd), rows")
-    smoothness: float = Field(1.0, gt=0, description="multiplies the penalties P1 and P2")
+    census_threshold: int = Field(4, ge=0, description="smaller differences of grey levels are equal in the census")
+    small_penalty: int = Field(8, ge=1, le=55, description="P1, cost of a step of 1 px along a path (costs are 0…31)")
+    large_penalty: int = Field(50, ge=2, le=150, description="P2, cost of a larger step")
     uniqueness: int = Field(8, ge=0, le=100, description="per cent by which the best cost must win")
-    left_right_px: float = Field(1.0, ge=0, description="allowed left-right disagreement")
+    left_right_px: int = Field(1, ge=0, description="allowed left-right disagreement")
     confidence_window_px: int = Field(11, ge=3, description="window of the photometric confidence (odd)")
     confidence: float = Field(0.6, ge=0, le=1, description="least normalised correlation of the matched windows")
     noise_floor: float = Field(1.5, ge=0, description="texture below this many noise sigmas counts as none")
@@ -78,22 +80,31 @@ class StereoSettings(BaseModel):
     )
     smooth_x_px: float = Field(3.0, ge=0, description="post filter along rows, 1 sigma")
     smooth_y_px: float = Field(1.5, ge=0, description="post filter along columns, 1 sigma")
-    speckle_px: int = Field(60, ge=0, description="smaller islands become holes")
+    island_px: int = Field(60, ge=0, description="regions of at most so many pixels become holes")
     step_px: float = Field(1 / 32, gt=0, description="disparity quantisation")
 
     @model_validator(mode="after")
     def _check(self) -> StereoSettings:
-        for name in ("block_px", "confidence_window_px"):
-            if getattr(self, name) % 2 == 0:
-                raise ValueError(f"{name} must be odd, got {getattr(self, name)}")
+        if self.confidence_window_px % 2 == 0:
+            raise ValueError(f"confidence_window_px must be odd, got {self.confidence_window_px}")
+        if self.large_penalty < self.small_penalty:
+            raise ValueError(f"large_penalty ({self.large_penalty}) is below small_penalty ({self.small_penalty})")
         if self.far_m <= self.near_m:
             raise ValueError(f"far_m ({self.far_m}) must be larger than near_m ({self.near_m})")
         return self
 
 
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
-_ODD = {"block_px", "confidence_window_px"}
-_WHOLE = {"dots", "uniqueness", "speckle_px"} | _ODD
+_ODD = {"confidence_window_px"}
+_WHOLE = _ODD | {
+    "dots",
+    "uniqueness",
+    "island_px",
+    "small_penalty",
+    "large_penalty",
+    "census_threshold",
+    "left_right_px",
+}
 _LOGARITHMIC = {"ambient", "full_well_e", "read_noise_e", "exposure_max", "projector_power", "noise_floor"}
 
 

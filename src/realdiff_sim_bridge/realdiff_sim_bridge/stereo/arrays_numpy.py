@@ -1,0 +1,93 @@
+"""The NumPy back end of the stereo camera: OpenCV for filters, numba for the paths of the matching."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from realdiff_sim_bridge.stereo import compiled
+from realdiff_sim_bridge.stereo.arrays import gaussian_kernel
+from realdiff_sim_bridge.stereo.noise import NOISE_MEAN, NOISE_SIGMA, stream_words
+
+
+class NumpyArrays:
+    """See `Arrays`."""
+
+    xp: Any = np
+    name = "numpy"
+
+    def upload(self, values: NDArray[Any]) -> NDArray[Any]:
+        """See `Arrays`."""
+        return values
+
+    def download(self, values: NDArray[Any]) -> NDArray[Any]:
+        """See `Arrays`."""
+        return values
+
+    def real(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """See `Arrays`."""
+        return values.astype(np.float32)
+
+    def whole(self, values: NDArray[Any]) -> NDArray[np.int64]:
+        """See `Arrays`."""
+        return values.astype(np.int64)
+
+    def byte(self, values: NDArray[Any]) -> NDArray[np.uint8]:
+        """See `Arrays`."""
+        return values.astype(np.uint8)
+
+    def blur(self, images: NDArray[np.float32], sigma_x: float, sigma_y: float) -> NDArray[np.float32]:
+        """See `Arrays`."""
+        kernel_x, kernel_y = gaussian_kernel(sigma_x), gaussian_kernel(sigma_y)
+        done = [cv2.sepFilter2D(image, cv2.CV_32F, kernel_x, kernel_y) for image in images]
+        return np.asarray(np.stack(done), dtype=np.float32)
+
+    def highest(self, images: NDArray[np.float32], radius_x: int, radius_y: int) -> NDArray[np.float32]:
+        """See `Arrays`."""
+        kernel = np.ones((2 * radius_y + 1, 2 * radius_x + 1), np.uint8)
+        return np.asarray(np.stack([cv2.dilate(image, kernel) for image in images]), dtype=np.float32)
+
+    def ranked(self, images: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+        """See `Arrays`."""
+        flat = images.reshape(len(images), -1)
+        rank = round(share * (flat.shape[1] - 1))
+        return np.asarray(np.partition(flat, rank, axis=1)[:, rank])
+
+    def normals(self, seeds: NDArray[np.uint64], stream: int, height: int, width: int) -> NDArray[np.float32]:
+        """See `Arrays`."""
+        out = np.empty((len(seeds), height * width), np.float32)
+        for row, (first, second) in zip(out, stream_words(seeds, stream), strict=True):
+            compiled.hashed_sums(np.uint32(first), np.uint32(second), row)
+        out -= np.float32(NOISE_MEAN)
+        out *= np.float32(1 / NOISE_SIGMA)
+        return out.reshape(len(seeds), height, width)
+
+    def semi_global(
+        self,
+        left: NDArray[np.uint8],
+        right: NDArray[np.uint8],
+        disparities: int,
+        threshold: int,
+        penalties: tuple[int, int],
+        uniqueness: int,
+        agreement: int,
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """See `Arrays`."""
+        disparity = np.empty(left.shape, np.float32)
+        valid = np.empty(left.shape, np.bool_)
+        for index in range(len(left)):
+            result = disparity[index], valid[index]
+            compiled.semi_global(
+                left[index], right[index], disparities, threshold, penalties, uniqueness, agreement, *result
+            )
+        return disparity, valid
+
+    def islands(self, disparity: NDArray[np.float32], valid: NDArray[np.bool_], largest: int) -> NDArray[np.bool_]:
+        """See `Arrays`."""
+        fixed = np.where(valid, np.rint(disparity * 16), -32).astype(np.int16)
+        for image in fixed:
+            cv2.filterSpeckles(image, -32, largest, 16)
+        return np.asarray(valid & (fixed < 0))
