@@ -18,5 +18,11 @@ setup(
     maintainer_email="realdiff@example.org",
     description="RGB-D policies for the FR3: training, export, run time, safety gate, robot adapter.",
     license="Apache-2.0",
-    entry_points={"console_scripts": []},
+    entry_points={
+        "console_scripts": [
+            "train = realdiff_policy.commands.train:entry",
+            "export = realdiff_policy.commands.export:entry",
+            "inspect = realdiff_policy.commands.inspect:entry",
+        ]
+    },
 )

@@ -221,7 +221,7 @@ class WindowDataset(torch.utils.data.Dataset[Batch]):
         self, source: SampleSource, probability: NDArray[np.float64], batch: int, seed: int, steps: int
     ) -> None:
         """Prepares the draws."""
-        self._source = source
+        self.source = source
         self._cumulated = np.cumsum(probability)
         self._batch, self._seed, self._steps = batch, seed, steps
 
@@ -237,4 +237,4 @@ class WindowDataset(torch.utils.data.Dataset[Batch]):
 
     def __getitem__(self, step: int) -> Batch:
         """The batch of a step."""
-        return self._source.gather(self.draw(step))
+        return self.source.gather(self.draw(step))

@@ -1,0 +1,1 @@
+"""The policies: each has configuration_, modeling_ and processor_ of its own."""

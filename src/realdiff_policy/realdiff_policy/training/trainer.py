@@ -1,0 +1,277 @@
+"""The training loop: accelerate, mixed precision, averaged weights, exact resume.
+
+Every step draws its samples, variations, noise and diffusion steps from (seed, step) alone, and a checkpoint holds
+weights, optimiser, schedule and average. So a run that was killed ends with the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from diffusers.optimization import get_cosine_schedule_with_warmup
+from diffusers.training_utils import EMAModel
+from realdiff_core.errors import ConfigError
+from torch import Tensor
+
+from realdiff_policy.data.augment import Augmentation
+from realdiff_policy.data.windows import Batch, MappedSamples, SampleSource, WindowDataset, Windows
+from realdiff_policy.policies.diffusion_policy.checkpoint import save_policy
+from realdiff_policy.policies.diffusion_policy.modeling_diffusion_policy import (
+    DiffusionPolicyModel,
+    noise_scheduler,
+    sampling_scheduler,
+)
+from realdiff_policy.policies.diffusion_policy.processor_diffusion_policy import DiffusionPolicyProcessor, NetworkInput
+from realdiff_policy.policies.diffusion_policy.sampling import sample_rows
+from realdiff_policy.training.config import TrainConfig
+from realdiff_policy.training.samples import Samples, sample_source
+
+_VALIDATION_SAMPLES = 256
+_AS_SEEN = Augmentation(
+    crop=False, brightness=0, contrast=0, saturation=0, camera_shift=0, camera_rotation_deg=0, camera_scale=0
+)
+
+EvaluationHook = Callable[[Path, int], dict[str, float]]
+"""Called with the folder of the averaged policy and the step; returns numbers for the curves."""
+
+
+@dataclass
+class _State:
+    """What a checkpoint adds to accelerate's: the number of finished steps."""
+
+    step: int = 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"step": self.step}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.step = state["step"]
+
+
+class Trainer:
+    """Trains one Diffusion Policy.
+
+    Args:
+        config: Settings of the run.
+        samples: Training and validation samples.
+        run: The run's folder: checkpoints, curves, the trained policy.
+        hook: Evaluates the policy at every validation, e.g. by rollouts.
+    """
+
+    def __init__(self, config: TrainConfig, samples: Samples, run: Path, hook: EvaluationHook | None = None) -> None:
+        self.config, self.samples, self.run, self.hook = config, samples, run, hook
+        precision = config.precision if torch.cuda.is_available() else "no"
+        self.accelerator = Accelerator(mixed_precision=precision, log_with="tensorboard", project_dir=run / "curves")
+        device = self.accelerator.device
+        set_seed(config.seed)
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+        self.processor = DiffusionPolicyProcessor.fit(config.policy, samples.training)
+        network = DiffusionPolicyModel(config.policy).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        settings = config.optimiser
+        optimiser = torch.optim.AdamW(
+            network.parameters(),
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            fused=device.type == "cuda",
+        )
+        processes = self.accelerator.num_processes
+        if config.batch % processes:
+            raise ConfigError("the batch can't be shared out", expected=f"a multiple of {processes}", got=config.batch)
+        # accelerate steps a prepared schedule once per process and step.
+        schedule = get_cosine_schedule_with_warmup(
+            optimiser, settings.warmup_steps * processes, config.steps * processes
+        )
+        self.ema = EMAModel(
+            network.parameters(), decay=settings.ema_limit, use_ema_warmup=True, power=settings.ema_power, foreach=True
+        )
+        self.ema.to(device)
+        self.network, self.optimiser, self.schedule = self.accelerator.prepare(network, optimiser, schedule)
+        self.forward: Callable[..., Tensor] = torch.compile(self.network) if config.compile else self.network
+        self.noise = noise_scheduler(config.policy.diffusion)
+        self.state = _State()
+        self.accelerator.register_for_checkpointing(self.state)
+
+    def train(self, resume: bool, on_step: Callable[[int, float], None] | None = None) -> Path:
+        """Trains to the last step.
+
+        Args:
+            resume: Go on from the newest checkpoint, where there is one.
+            on_step: Called with (finished steps, loss) at every logged step.
+
+        Returns:
+            Folder of the trained policy.
+
+        Raises:
+            ConfigError: The loss has become NaN.
+        """
+        config = self.config
+        self.accelerator.init_trackers("train")
+        if resume:
+            self._load_newest()
+        for step, batch in self._batches(self.state.step):
+            loss = self._step(step, batch)
+            self.state.step = step + 1
+            done = self.state.step
+            if done % config.log_every == 0 or done == config.steps:
+                value = float(self.accelerator.gather(loss.detach()[None]).mean())
+                if not np.isfinite(value):
+                    raise ConfigError(
+                        "the training has diverged",
+                        where=f"step {done}",
+                        expected="a finite loss",
+                        got=value,
+                        next_step="lower optimiser.learning_rate, or look for wrong actions in the data",
+                    )
+                self.accelerator.log({"loss": value, "learning_rate": self.schedule.get_last_lr()[0]}, step=done)
+                if on_step is not None:
+                    on_step(done, value)
+            if done % config.checkpoint_every == 0 or done == config.steps:
+                self._save()
+            if done % config.validate_every == 0 or done == config.steps:
+                self._validate(done)
+        self.accelerator.end_training()
+        return self.run / "policy"
+
+    def _batches(self, first: int) -> Iterator[tuple[int, Batch]]:
+        """The batches from a step on, this process's part of each."""
+        config, accelerator = self.config, self.accelerator
+        source: SampleSource = sample_source(self.samples.training, config, accelerator.device)
+        dataset = WindowDataset(source, self.samples.training.probability, config.batch, config.seed, config.steps)
+        part = config.batch // accelerator.num_processes
+        mine = slice(part * accelerator.process_index, part * (accelerator.process_index + 1))
+        if not isinstance(source, MappedSamples):
+            for step in range(first, config.steps):
+                yield step, source.gather(dataset.draw(step)[mine])
+            return
+        loader = torch.utils.data.DataLoader(
+            _Part(dataset, mine),
+            sampler=range(first, config.steps),
+            batch_size=None,
+            num_workers=config.workers,
+            pin_memory=accelerator.device.type == "cuda",
+            persistent_workers=False,
+        )
+        for step, batch in zip(range(first, config.steps), loader, strict=True):
+            yield step, {name: values.to(accelerator.device, non_blocking=True) for name, values in batch.items()}
+
+    def _generator(self, step: int) -> torch.Generator:
+        """Random numbers of a step, in this process."""
+        numbers = np.random.SeedSequence((self.config.seed, step, self.accelerator.process_index)).generate_state(2)
+        generator = torch.Generator(device=self.accelerator.device)
+        return generator.manual_seed(int(numbers[0]) << 31 | int(numbers[1]) >> 1)
+
+    def _step(self, step: int, batch: Batch) -> Tensor:
+        generator = self._generator(step)
+        inputs, rows = self.processor.training_input(batch, self.config.augmentation, generator)
+        loss = self._loss(self.forward, inputs, rows, generator)
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(self.network.parameters(), self.config.optimiser.gradient_norm)
+        self.optimiser.step()
+        self.schedule.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.ema.step(self.accelerator.unwrap_model(self.network).parameters())
+        return loss
+
+    def _loss(
+        self, network: Callable[..., Tensor], inputs: NetworkInput, rows: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Mean square error of the predicted noise."""
+        noise = torch.randn(rows.shape, generator=generator, device=rows.device)
+        count = self.config.policy.diffusion.train_steps
+        steps = torch.randint(0, count, (len(rows),), generator=generator, device=rows.device)
+        noisy = self.noise.add_noise(rows, noise, steps)
+        with self.accelerator.autocast():
+            predicted = network(noisy, steps, inputs.colour, inputs.depth, inputs.state)
+        return F.mse_loss(predicted.float(), noise)
+
+    @torch.no_grad()
+    def _validate(self, done: int) -> None:
+        """Writes the averaged policy, and its errors on the validation samples, to the run's folder."""
+        network = self.accelerator.unwrap_model(self.network)
+        self.ema.store(network.parameters())
+        self.ema.copy_to(network.parameters())
+        network.eval()
+        try:
+            if self.accelerator.is_main_process:
+                folder = self.run / "policy"
+                save_policy(folder, self.config, self.samples, network, self.processor)
+                values = self._errors(network, self.samples.validation) if self.samples.validation else {}
+                if self.hook is not None:
+                    values |= self.hook(folder, done)
+                self.accelerator.log({f"validation/{name}": value for name, value in values.items()}, step=done)
+        finally:
+            network.train()
+            self.ema.restore(network.parameters())
+        self.accelerator.wait_for_everyone()
+
+    def _errors(self, network: DiffusionPolicyModel, windows: Windows) -> dict[str, float]:
+        """Noise loss and mean error of sampled actions, per unit of the action range."""
+        count = min(_VALIDATION_SAMPLES, len(windows))
+        picks = np.linspace(0, len(windows) - 1, count).astype(np.int64)
+        source = MappedSamples(windows)
+        scheduler = sampling_scheduler(self.config.policy.diffusion)
+        losses, errors = [], []
+        for part in np.array_split(picks, -(-count // self.config.batch)):
+            batch = {name: values.to(self.accelerator.device) for name, values in source.gather(part).items()}
+            generator = self._generator(0)
+            inputs, rows = self.processor.training_input(batch, _AS_SEEN, generator)
+            losses.append(float(self._loss(network, inputs, rows, generator)) * len(part))
+            with self.accelerator.autocast():
+                condition = network.encoder(inputs.colour, inputs.depth, inputs.state).float()
+                sampled = sample_rows(network.denoiser, condition, rows.shape, scheduler, generator)
+            errors.append(float((sampled.float() - rows).abs().mean()) * len(part))
+        return {"loss": sum(losses) / count, "action_error": sum(errors) / count}
+
+    def _checkpoints(self) -> list[Path]:
+        folders = (self.run / "checkpoints").glob("step_*")
+        return sorted((path for path in folders if path.is_dir()), key=lambda path: int(path.name[5:]))
+
+    def _save(self) -> None:
+        """Writes a checkpoint beside its final name and moves it; keeps the newest one."""
+        folder = self.run / "checkpoints"
+        partial = folder / ".partial"
+        if self.accelerator.is_main_process:
+            shutil.rmtree(partial, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.save_state(str(partial), safe_serialization=True)
+        if self.accelerator.is_main_process:
+            torch.save(self.ema.state_dict(), partial / "ema.pt")
+            final = folder / f"step_{self.state.step:08d}"
+            older = self._checkpoints()
+            partial.rename(final)
+            for path in older:
+                if path != final:
+                    shutil.rmtree(path)
+        self.accelerator.wait_for_everyone()
+
+    def _load_newest(self) -> None:
+        found = self._checkpoints()
+        if not found:
+            return
+        self.accelerator.load_state(str(found[-1]))
+        self.ema.load_state_dict(torch.load(found[-1] / "ema.pt", map_location="cpu", weights_only=True))
+        self.ema.to(self.accelerator.device)
+
+
+class _Part(torch.utils.data.Dataset[Batch]):
+    """This process's part of every batch."""
+
+    def __init__(self, dataset: WindowDataset, part: slice) -> None:
+        self._dataset, self._part = dataset, part
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, step: int) -> Any:
+        return self._dataset.source.gather(self._dataset.draw(step)[self._part])
