@@ -152,6 +152,11 @@ class SafetyGate:
         self._active = rest
         return rest
 
+    def shift(self, delta_ns: int) -> None:
+        """Moves the active trajectory in time: the clock itself has jumped by `delta_ns`."""
+        active = self.active
+        self._active = Trajectory(active.start_ns + delta_ns, active.times_s, active.positions, active.velocities)
+
 
 def _still(trajectory: Trajectory) -> bool:
     moves = np.ptp(trajectory.positions, axis=0).max() > 1e-6 or np.abs(trajectory.velocities).max() > 1e-6

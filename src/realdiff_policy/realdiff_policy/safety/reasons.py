@@ -16,6 +16,7 @@ class Reason(str, Enum):
     WORKSPACE = "workspace"  # the hand would leave its box
     TABLE = "table"  # hand or arm would enter the table
     JUMP = "jump"  # a trajectory doesn't begin where the robot is commanded to be
+    UNREACHABLE = "unreachable"  # no joint positions reach a pose that the policy asks for
     MALFORMED = "malformed"  # wrong shape, times that don't increase, or no stop at the end
     IMAGE_STALE = "image_stale"
     IMAGE_FROZEN = "image_frozen"
