@@ -322,7 +322,7 @@ def test_joint_states_that_stop() -> None:
     assert text.startswith("joints_stale")
 
 
-ELSEWHERE = np.array([0.6, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+ELSEWHERE = np.array([0.4, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
 
 
 def test_an_arm_that_is_elsewhere() -> None:
