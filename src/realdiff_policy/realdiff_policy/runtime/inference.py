@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from realdiff_policy.contract import Observation, Policy
+from realdiff_policy.safety.reasons import Fault
 
 FloatArray = NDArray[np.float64]
 
@@ -42,8 +43,8 @@ class Inference(Protocol):
         """Returns the answer if it is there."""
         ...
 
-    def problem(self) -> str:
-        """Why requests can't be made; empty if they can. Called every control step: also the place to mend it."""
+    def problem(self) -> Fault | None:
+        """Why requests can't be made; None if they can. Called every control step: also the place to mend it."""
         ...
 
     def forget(self) -> None:
@@ -78,9 +79,9 @@ class InProcessInference:
         result, self._result = self._result, None
         return result
 
-    def problem(self) -> str:
+    def problem(self) -> Fault | None:
         """Nothing can keep this from answering."""
-        return ""
+        return None
 
     def forget(self) -> None:
         """Drops the answer."""

@@ -284,8 +284,8 @@ class PolicyRunner:
     def _current_faults(self, now_ns: int, steady_s: float) -> list[Fault]:
         found = list(self._outside.values())
         problem = self.inference.problem()
-        if problem:
-            found.append(Fault(Reason.POLICY_DEAD, problem))
+        if problem is not None:
+            found.append(problem)
         found += self.watch.faults(now_ns, steady_s)
         apart = self.buffer.images_apart_s()
         if not found and self.buffer.newest_ns() is None:

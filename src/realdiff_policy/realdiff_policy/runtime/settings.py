@@ -25,6 +25,6 @@ class RuntimeSettings(Strict):
     policy_timeout_s: float = Field(default=1.0, gt=0, description="longest inference before the policy is silent")
     tracking_rad: float = Field(default=0.25, gt=0, description="largest distance of a joint from its set-point")
     recover_after_s: float = Field(default=0.5, gt=0, description="time without faults before a hold ends")
-    stop_after_s: float = Field(default=10.0, gt=0, description="longest hold before a stop that needs a restart")
+    stop_after_s: float = Field(default=30.0, gt=0, description="longest hold before a stop that needs a restart")
     most_holds: int = Field(default=10, gt=0, description="holds within a minute before such a stop")
     seed: int = Field(default=0, ge=0, description="seed of the policy's sampler")
