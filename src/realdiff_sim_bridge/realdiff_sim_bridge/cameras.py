@@ -46,6 +46,14 @@ class CameraRig:
         """Pose of the depth optical frame in the frame "base"."""
         return self.base_colour @ self.colour_from_depth
 
+    def moved(self, displacement: Pose) -> CameraRig:
+        """Returns the camera displaced as one piece.
+
+        Args:
+            displacement: Pose of the displaced colour optical frame in the present one.
+        """
+        return replace(self, base_colour=self.base_colour @ displacement)
+
     def align(self, depth_m: np.ndarray) -> np.ndarray:
         """Resamples a depth image to the colour imager's pixels, as the driver's align filter does.
 

@@ -65,12 +65,12 @@ class Pose:
     @classmethod
     def from_wxyz(cls, position: FloatArray, quaternion: FloatArray) -> Pose:
         """Builds a pose from a position [m] and a unit quaternion in MuJoCo's order (w, x, y, z)."""
-        return cls(np.array(position, dtype=np.float64), np.roll(quaternion, -1))
+        return cls(np.array(position, dtype=np.float64), quaternion[[1, 2, 3, 0]])
 
     @property
     def quaternion_wxyz(self) -> FloatArray:
         """The quaternion in MuJoCo's order (w, x, y, z)."""
-        return np.asarray(np.roll(self.quaternion, 1), dtype=np.float64)
+        return self.quaternion[[3, 0, 1, 2]]
 
     def inverse(self) -> Pose:
         """Returns the pose of the parent in the child frame."""

@@ -11,8 +11,12 @@ from realdiff_core.config import Strict, config_folders, find_config, load_yaml
 from realdiff_core.errors import ConfigError
 
 from realdiff_sim_bridge.objects import TaskObject
+from realdiff_sim_bridge.randomisation import Randomisation
+from realdiff_sim_bridge.scene.robot import MAX_GRIPPER_WIDTH
 
 Vector = tuple[float, float, float]
+_GRIP_MARGIN_M = 0.006
+"""Room that the open fingers need beside an object."""
 
 
 class Workspace(Strict):
@@ -117,6 +121,7 @@ class SharedValues(Strict):
     workspace: Workspace
     camera: CameraPlacement
     clearance: float = Field(ge=0.0, description="free space between any two objects after a reset [m]")
+    randomisation: Randomisation
 
 
 class Task(SharedValues):
@@ -150,6 +155,12 @@ class Task(SharedValues):
             item = self.objects[subtask.object]
             if item.grip_width is None:
                 raise ValueError(f"subtask '{subtask.name}': a {item.kind} can't be gripped")
+            widest = item.grip_width * self.randomisation.physics.size[1]
+            if widest + _GRIP_MARGIN_M > MAX_GRIPPER_WIDTH:
+                raise ValueError(
+                    f"subtask '{subtask.name}': '{subtask.object}' is up to {1000 * widest:.0f} mm wide, too wide for "
+                    f"the hand, which opens to {1000 * MAX_GRIPPER_WIDTH:.0f} mm"
+                )
             if subtask.target is not None and self.objects[subtask.target].seat is None:
                 raise ValueError(
                     f"subtask '{subtask.name}': nothing can be placed on a {self.objects[subtask.target].kind}"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from realdiff_sim_bridge.cameras import CameraRig
 from realdiff_sim_bridge.geometry import FloatArray, Pose
 from realdiff_sim_bridge.objects import TaskObject
+from realdiff_sim_bridge.randomisation import Level
 from realdiff_sim_bridge.tasks import Task
 
 Stream = Literal["colour", "depth"]
@@ -87,12 +88,21 @@ class SimState:
 
 
 class Simulator(Protocol):
-    """A simulator of one task. Not thread-safe; rendering must happen in the thread that made the simulator."""
+    """A simulator of one task. Not thread-safe; rendering must happen in the thread that made the simulator.
+
+    Attributes:
+        name: Name of the simulator.
+        version: Its version.
+        task: The task's configuration.
+        rig: The cameras where they really are: randomised looks displace them at every reset.
+        randomisation: What a reset varies.
+    """
 
     name: str
     version: str
     task: Task
     rig: CameraRig
+    randomisation: Level
 
     @property
     def time_ns(self) -> int:
@@ -100,7 +110,29 @@ class Simulator(Protocol):
         ...
 
     def reset(self, seed: int) -> None:
-        """Puts the scene into the start state drawn from `seed`; the same seed gives the same state, bit for bit."""
+        """Varies the scene (`randomise`) and puts it into the start state drawn from `seed`, at time 0.
+
+        The same seed gives the same state and the same pictures, bit for bit, whatever went before.
+
+        Raises:
+            ConfigError: The objects don't fit into their start ranges.
+            SimulationError: The scene is unstable.
+        """
+        ...
+
+    def randomise(self, seed: int, level: Level | None = None) -> None:
+        """Varies physics and looks as drawn from `seed` and leaves the objects where they are.
+
+        `reset` does it with its own seed. By itself it shows a state in other looks; as sizes may change and
+        distractors go into reserve, varied physics calls for a reset.
+
+        Args:
+            seed: The seed.
+            level: What to vary, the rest being as configured; None: the simulator's own level.
+
+        Raises:
+            SimulationError: The simulator wasn't made for this level.
+        """
         ...
 
     def apply(self, command: Command) -> None:

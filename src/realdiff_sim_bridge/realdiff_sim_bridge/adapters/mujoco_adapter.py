@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,25 @@ from realdiff_sim_bridge.adapters.base import (
     Stream,
 )
 from realdiff_sim_bridge.cameras import CameraRig
-from realdiff_sim_bridge.errors import RenderingError, SimulationError
+from realdiff_sim_bridge.errors import SimulationError
 from realdiff_sim_bridge.geometry import FloatArray, Pose
+from realdiff_sim_bridge.randomisation import LEVELS, Distractor, Level, draw_distractors, draw_variation
 from realdiff_sim_bridge.rendering import select_gl
 from realdiff_sim_bridge.resets import StartState, draw_start
 from realdiff_sim_bridge.scene.build import COLOUR_CAMERA, DEPTH_CAMERA, FAR_M, PHYSICS_STEP_S, build_scene
-from realdiff_sim_bridge.scene.objects import COLLISION_GROUP
-from realdiff_sim_bridge.scene.robot import ARM_JOINTS, FINGER_JOINTS, GRIPPER_ACTUATOR, MAX_GRIPPER_WIDTH, TCP_Z
+from realdiff_sim_bridge.scene.renderer import SceneRenderer
+from realdiff_sim_bridge.scene.robot import (
+    ARM_JOINTS,
+    DETAIL,
+    FINGER_JOINTS,
+    GRIPPER_ACTUATOR,
+    MAX_GRIPPER_WIDTH,
+    TCP_Z,
+)
+from realdiff_sim_bridge.scene.variation import SceneVariation
 from realdiff_sim_bridge.tasks import Task
 
+_WITH_LOOKS: tuple[Level, ...] = ("looks", "all")
 _STEP_NS = round(PHYSICS_STEP_S * 1e9)
 _HAND_TCP = Pose(np.array([0.0, 0.0, TCP_Z]), np.array([0.0, 0.0, 0.0, 1.0]))
 
@@ -38,26 +49,41 @@ class MujocoSimulator:
 
     Args:
         task: The task's configuration.
-        rig: The cameras to render.
+        rig: The cameras to render, where they ought to be.
         quality: Looks of the colour image; depth doesn't depend on it.
         detail: Share of the robot's visual triangles to keep, in (0, 1].
+        randomisation: What every reset varies.
     """
 
     name = "mujoco"
 
-    def __init__(self, task: Task, rig: CameraRig, *, quality: Quality = "good", detail: float = 0.2) -> None:
+    def __init__(
+        self,
+        task: Task,
+        rig: CameraRig,
+        *,
+        quality: Quality = "good",
+        detail: float = DETAIL,
+        randomisation: Level = "none",
+    ) -> None:
         """Builds the scene; rendering starts with the first picture."""
         select_gl()
         import mujoco
 
+        # MuJoCo would append its warnings to a file in the working directory; `advance_to` raises an error instead.
+        mujoco.set_mju_user_warning(_ignore_warning)
         self.task = task
         self.rig = rig
         self.quality = quality
+        self.randomisation: Level = randomisation
         self.version = str(mujoco.__version__)
         self._mujoco = mujoco
-        self._model = build_scene(task, rig, detail=detail)
+        self._model = _compile(task, rig, detail=detail, looks=randomisation in _WITH_LOOKS)
+        self._variation = SceneVariation(self._model, task, rig)
+        self._items = dict(task.objects)
         self._data = mujoco.MjData(self._model)
-        self._renderers: dict[Stream, mujoco.Renderer] = {}
+        self._renderers: dict[Stream, SceneRenderer] = {}
+        self._outdated: set[Stream] = set()
         model = self._model
         self._qpos = np.array([model.joint(name).qposadr[0] for name in (*ARM_JOINTS, *FINGER_JOINTS)])
         self._dof = np.array([model.joint(name).dofadr[0] for name in (*ARM_JOINTS, *FINGER_JOINTS)])
@@ -94,10 +120,39 @@ class MujocoSimulator:
         return self._data
 
     def reset(self, seed: int) -> None:
-        """Puts the scene into the start state drawn from `seed`."""
-        self.set_start(draw_start(self.task, seed))
+        """Varies the scene and puts it into the start state drawn from `seed`."""
+        varied = self._vary(seed, self.randomisation)
+        start = draw_start(varied, seed)
+        distractors = draw_distractors(varied, seed, start.objects) if self.randomisation in _WITH_LOOKS else ()
+        self.set_start(start, distractors)
 
-    def set_start(self, start: StartState) -> None:
+    def randomise(self, seed: int, level: Level | None = None) -> None:
+        """Varies physics and looks as drawn from `seed` and leaves the objects where they are."""
+        wanted = self.randomisation if level is None else level
+        if wanted not in LEVELS:
+            raise SimulationError("unknown level of randomisation", expected=", ".join(LEVELS), got=wanted)
+        if wanted in _WITH_LOOKS and self.randomisation not in _WITH_LOOKS:
+            raise SimulationError(
+                "the scene holds nothing in reserve for other looks",
+                expected=f"a simulator made with randomisation {' or '.join(_WITH_LOOKS)}",
+                got=self.randomisation,
+            )
+        before = self._items
+        self._vary(seed, wanted)
+        for name, item in self._items.items():
+            self._data.qpos[self._object_qpos[name] + 2] += item.rest_height - before[name].rest_height
+        self._mujoco.mj_forward(self._model, self._data)
+
+    def _vary(self, seed: int, level: Level) -> Task:
+        """Applies a draw to the model; returns the task with its objects as they are now."""
+        variation = draw_variation(self.task, seed, level)
+        self.rig = self._variation.apply(variation)
+        self._outdated = set(self._renderers)
+        varied = variation.applied(self.task)
+        self._items = varied.objects
+        return varied
+
+    def set_start(self, start: StartState, distractors: tuple[Distractor, ...] = ()) -> None:
         """Puts the scene into a given start state, at time 0, with everything at rest."""
         mujoco, model, data = self._mujoco, self._model, self._data
         mujoco.mj_resetData(model, data)
@@ -107,6 +162,7 @@ class MujocoSimulator:
             address = self._object_qpos[name]
             data.qpos[address : address + 3] = pose.position
             data.qpos[address + 3 : address + 7] = pose.quaternion_wxyz
+        self._variation.place_distractors(data, distractors)
         joints = np.asarray(start.joint_positions, dtype=np.float64)
         self._segment = (0, joints, joints, start.gripper_width)
         self._width_command = start.gripper_width
@@ -143,7 +199,7 @@ class MujocoSimulator:
         while self._step < last:
             positions, velocities = self._arm_target(self.time_ns)
             data.ctrl[self._arm_actuators] = positions + self._lead_s * velocities
-            self._width_command += float(np.clip(self._segment[3] - self._width_command, -travel, travel))
+            self._width_command += min(max(self._segment[3] - self._width_command, -travel), travel)
             data.ctrl[self._gripper_actuator] = self._width_command / 2
             self._mujoco.mj_step(self._model, data)
             self._step += 1
@@ -169,9 +225,8 @@ class MujocoSimulator:
             tcp=self._body_pose(self._links["fr3_hand"]) @ _HAND_TCP,
             links={name: self._body_pose(body) for name, body in self._links.items()},
             objects={name: self._body_pose(body) for name, body in self._objects.items()},
-            object_speeds={
-                name: float(np.linalg.norm(data.qvel[dof : dof + 3])) for name, dof in self._object_dof.items()
-            },
+            object_speeds={name: math.hypot(*data.qvel[dof : dof + 3]) for name, dof in self._object_dof.items()},
+            items=self._items,
         )
 
     def _body_pose(self, body: int) -> Pose:
@@ -179,42 +234,43 @@ class MujocoSimulator:
 
     def render(self, stream: Stream) -> NDArray[Any]:
         """Renders one imager: "colour" uint8[H, W, 3] or "depth" float32[H, W] in metres with NaN for nothing."""
-        renderer = self._renderers.get(stream) or self._open_renderer(stream)
-        option = self._mujoco.MjvOption()
-        option.geomgroup[COLLISION_GROUP] = 0
-        if stream == "colour":
-            renderer.update_scene(self._data, camera=COLOUR_CAMERA, scene_option=option)
-            return np.asarray(renderer.render(), dtype=np.uint8).copy()
-        renderer.update_scene(self._data, camera=DEPTH_CAMERA, scene_option=option)
-        depth = np.asarray(renderer.render(), dtype=np.float32).copy()
-        depth[depth >= 0.999 * FAR_M] = np.nan
-        return depth
-
-    def _open_renderer(self, stream: Stream) -> Any:
-        """Opens a renderer: anti-aliased for colour, one sample at the pixel's centre for depth."""
-        camera = self.rig.colour if stream == "colour" else self.rig.depth
-        # A multisampled depth buffer resolves to a sample beside the pixel's centre: wrong by millimetres on slopes.
-        good = stream == "colour" and self.quality == "good"
-        self._model.vis.quality.offsamples = 4 if good else 0
-        self._model.vis.quality.shadowsize = 1024 if good else 0
-        try:
-            renderer = self._mujoco.Renderer(self._model, height=camera.height, width=camera.width)
-        except Exception as error:
-            # MuJoCo, PyOpenGL and ctypes each raise their own types here; none says what a user can do.
-            raise RenderingError(
-                "off-screen rendering doesn't start on this machine",
-                got=f"{type(error).__name__}: {error}",
-                next_step="sudo apt-get install -y libegl1 libgl1-mesa-dri (or libosmesa6, and MUJOCO_GL=osmesa)",
-            ) from error
+        renderer = self._renderers.get(stream)
+        if renderer is None:
+            renderer = self._renderers[stream] = self._open_renderer(stream)
+        elif stream in self._outdated:
+            renderer.reload(self._variation.changed_meshes, self._variation.changed_textures)
+        self._outdated.discard(stream)
+        image = renderer.render(self._data)
         if stream == "depth":
-            renderer.enable_depth_rendering()
-        elif not good:
-            renderer.scene.flags[self._mujoco.mjtRndFlag.mjRND_SHADOW] = 0
-        self._renderers[stream] = renderer
-        return renderer
+            image[image >= 0.999 * FAR_M] = np.nan
+        return image
+
+    def _open_renderer(self, stream: Stream) -> SceneRenderer:
+        if stream == "depth":
+            camera = self.rig.depth
+            return SceneRenderer(self._model, DEPTH_CAMERA, camera.width, camera.height, depth=True, smooth=False)
+        camera = self.rig.colour
+        smooth = self.quality == "good"
+        return SceneRenderer(self._model, COLOUR_CAMERA, camera.width, camera.height, depth=False, smooth=smooth)
 
     def close(self) -> None:
         """Frees the renderers."""
         for renderer in self._renderers.values():
             renderer.close()
         self._renderers.clear()
+
+
+def _ignore_warning(text: str) -> None:
+    """MuJoCo's warnings are read from the data they belong to."""
+
+
+def _compile(task: Task, rig: CameraRig, *, detail: float, looks: bool) -> Any:
+    try:
+        return build_scene(task, rig, detail=detail, looks=looks)
+    except ValueError as error:  # MuJoCo's compiler: sizes or masses beyond what it can represent
+        raise SimulationError(
+            "the scene can't be built",
+            where=f"task {task.name}",
+            got=str(error),
+            next_step="check masses and sizes of the task's objects",
+        ) from error

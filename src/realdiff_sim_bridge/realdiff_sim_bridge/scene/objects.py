@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 VISUAL_GROUP, COLLISION_GROUP = 2, 3
 
-_CONTACT: dict[str, Any] = {
+CONTACT: dict[str, Any] = {
     "condim": 4,
     "friction": [0.8, 0.01, 0.0001],
     "solref": [0.01, 1.0],
 }
+"""Contact of objects and table; the fingertips' own friction counts where they touch."""
+
 _HIDDEN: dict[str, Any] = {"group": COLLISION_GROUP, "rgba": [0.5, 0.5, 0.5, 0.4]}
 _GLOSS: dict[str, tuple[float, float]] = {  # specular, shininess by the last part of the material's name
     "label": (0.45, 0.55),
@@ -115,7 +117,7 @@ def _add_cube(spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, item: Cube) 
 
     half = item.size / 2
     _add_mesh(spec, body, name, f"{name}_wood", *chamfered_box((half, half, half), 0.04 * item.size))
-    body.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=[half, half, half], mass=item.mass, **_CONTACT, **_HIDDEN)
+    body.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=[half, half, half], mass=item.mass, **CONTACT, **_HIDDEN)
 
 
 def _add_can(spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, item: Can) -> None:
@@ -138,7 +140,7 @@ def _add_can(spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, item: Can) ->
     ]
     _add_lathed(spec, body, f"{name}_bottom", f"{name}_metal", bottom)
     _add_lathed(spec, body, f"{name}_top", f"{name}_metal", top)
-    body.add_geom(type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=[radius, half, 0.0], mass=item.mass, **_CONTACT, **_HIDDEN)
+    body.add_geom(type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=[radius, half, 0.0], mass=item.mass, **CONTACT, **_HIDDEN)
 
 
 def _add_banana(spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, item: Banana) -> None:
@@ -163,7 +165,7 @@ def _add_banana(spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, item: Bana
     for start, end, radius, part in zip(points[:-1], points[1:], radii, shares, strict=True):
         body.add_geom(
             type=mujoco.mjtGeom.mjGEOM_CAPSULE, fromto=[*start, *end], size=[radius, 0.0, 0.0], mass=part * item.mass,
-            **_CONTACT, **_HIDDEN,
+            **CONTACT, **_HIDDEN,
         )  # fmt: skip
 
 
@@ -181,7 +183,7 @@ def _add_plate(spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, item: Plate
 
     body.add_geom(
         type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=[inner, thickness / 2, 0.0], pos=[0.0, 0.0, thickness / 2],
-        mass=0.7 * item.mass, **_CONTACT, **_HIDDEN,
+        mass=0.7 * item.mass, **CONTACT, **_HIDDEN,
     )  # fmt: skip
     # The rim is a ring of tilted boxes under the visible surface; primitives collide more steadily than a hollow mesh.
     tilt = float(np.arctan2(rise, item.radius - inner))
@@ -200,7 +202,7 @@ def _add_plate(spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, item: Plate
         )
         body.add_geom(
             type=mujoco.mjtGeom.mjGEOM_BOX, size=[length, width, 0.0015], pos=turn @ middle, quat=quaternion,
-            mass=0.3 * item.mass / _RIM_BOXES, **_CONTACT, **_HIDDEN,
+            mass=0.3 * item.mass / _RIM_BOXES, **CONTACT, **_HIDDEN,
         )  # fmt: skip
 
 
@@ -221,7 +223,7 @@ def _add_basket(spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, item: Bask
     for (size, position), share in zip(boxes, volumes / volumes.sum(), strict=True):
         body.add_geom(
             type=mujoco.mjtGeom.mjGEOM_BOX, size=size, pos=position, mass=share * item.mass, group=VISUAL_GROUP,
-            material=f"{name}_plastic", **_CONTACT,
+            material=f"{name}_plastic", **CONTACT,
         )  # fmt: skip
 
 

@@ -29,6 +29,9 @@ MAX_GRIPPER_WIDTH = 0.08
 FLANGE_Z, HAND_YAW, TCP_Z = 0.107, -np.pi / 4, 0.1034
 """Fixed joints of the URDF: link 7 → link 8 along z [m], link 8 → hand about z [rad], hand → TCP along z [m]."""
 
+DETAIL = 0.16
+"""Share of the visual meshes' triangles that is drawn: at camera distance more can't be seen and costs time."""
+
 _RENAMED = {
     "hand": "fr3_hand",
     "left_finger": "fr3_leftfinger",
@@ -63,7 +66,7 @@ def assets_directory() -> Path:
     return Path(spec.submodule_search_locations[0]) / "assets"
 
 
-def robot_spec(*, visuals: bool = True, detail: float = 0.2) -> mujoco.MjSpec:
+def robot_spec(*, visuals: bool = True, detail: float = DETAIL) -> mujoco.MjSpec:
     """Builds the robot's specification, standing at the origin of the frame "base".
 
     Deviations from the shipped model, each for a reason: names as in the URDF; fingertip pads 2–5 removed (they wedge a
