@@ -20,6 +20,7 @@ setup(
     license="Apache-2.0",
     entry_points={
         "console_scripts": [
+            "mimicgen = realdiff_sim_bridge.commands.mimicgen:entry",
             "record = realdiff_sim_bridge.commands.record:entry",
             "simulate_pairs = realdiff_sim_bridge.commands.simulate_pairs:entry",
             "sim_bridge = realdiff_sim_bridge.commands.sim_bridge:entry",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from realdiff_core.errors import RealdiffError
 
+from realdiff_sim_bridge.errors import MotionError
 from realdiff_sim_bridge.geometry import FloatArray, Pose
 from realdiff_sim_bridge.scene.robot import ARM_JOINTS, READY_POSITIONS, TCP_SITE, robot_spec
 
-_MAX_JOINT_SPEED = (2.0, 2.0, 2.0, 2.0, 2.6, 2.6, 2.6)
+MAX_JOINT_SPEED = (2.0, 2.0, 2.0, 2.0, 2.6, 2.6, 2.6)
 """Half to three quarters of the real joint limits [rad/s]: an expert has no need to go to the edge."""
 
 
@@ -30,7 +30,7 @@ class ArmKinematics:
         self._posture = mink.PostureTask(self._model, cost=1e-3)
         self._limits = [
             mink.ConfigurationLimit(self._model),
-            mink.VelocityLimit(self._model, dict(zip(ARM_JOINTS, _MAX_JOINT_SPEED, strict=True))),
+            mink.VelocityLimit(self._model, dict(zip(ARM_JOINTS, MAX_JOINT_SPEED, strict=True))),
         ]
 
     def reset(self, joint_positions: FloatArray) -> None:
@@ -63,7 +63,7 @@ class ArmKinematics:
             float64[7], joint positions [rad].
 
         Raises:
-            RealdiffError: No motion satisfies the limits.
+            MotionError: No motion satisfies the limits.
         """
         self._frame.set_target(self._mink.SE3.from_matrix(target.matrix))
         velocity = self._mink.solve_ik(
@@ -71,6 +71,6 @@ class ArmKinematics:
             limits=self._limits,
         )  # fmt: skip
         if velocity is None or not np.all(np.isfinite(velocity)):
-            raise RealdiffError("inverse kinematics found no motion", where=f"towards {target.position.round(3)} m")
+            raise MotionError("inverse kinematics found no motion", where=f"towards {target.position.round(3)} m")
         self._configuration.integrate_inplace(velocity, duration_s)
         return self.joint_positions

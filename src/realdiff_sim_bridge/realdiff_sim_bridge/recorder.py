@@ -146,16 +146,16 @@ class Recorder:
                     bag.write(message.topic, time_ns, encode(types[message.topic], message.fields))
 
             success, reason, time_ns = False, "", 0
-            subtask = self.task.subtasks[0].name
+            subtask = ""
             write([provenance_message(0, self.provenance(seed, None))], 0)
             try:
                 for number, tick in enumerate(play(self.simulator, self._source, seed, self.settings.rate_hz)):
                     time_ns = tick.state.time_ns
                     if number == 0:  # only now: a reset may have moved the camera
                         write([static_transforms(self.simulator.rig)], 0)
-                    subtask = tick.step.subtask if tick.step is not None else subtask
+                    before, subtask = subtask, tick.step.subtask if tick.step is not None else subtask
                     colour = self.simulator.render("colour") if tick.frame else None
-                    write(self._messages(tick, colour, seed, episode, subtask), time_ns)
+                    write(self._messages(tick, colour, seed, episode, subtask, subtask != before), time_ns)
                     if colour is not None:
                         pictures[1:] = [colour]  # the first and the latest
                         if on_frame is not None:
@@ -170,7 +170,7 @@ class Recorder:
         return EpisodeResult(success, time_ns * 1e-9, reason)
 
     def _messages(
-        self, tick: Tick, colour: NDArray[Any] | None, seed: int, episode: int, subtask: str
+        self, tick: Tick, colour: NDArray[Any] | None, seed: int, episode: int, subtask: str, begins: bool
     ) -> list[Outgoing]:
         state, time_ns = tick.state, tick.state.time_ns
         messages: list[Outgoing] = [clock(time_ns)] if self.settings.clock else []
@@ -180,7 +180,7 @@ class Recorder:
         if colour is not None:
             depth = self.simulator.render("depth")
             messages += camera_messages(self.simulator.rig, time_ns, colour, depth, self.settings.encoding)
-        if tick.frame or tick.outcome is not None:
+        if tick.frame or begins or tick.outcome is not None:
             messages.append(
                 task_status(
                     time_ns, task=self.task.name, seed=seed, episode=episode, subtask=subtask, success=tick.success,
