@@ -24,6 +24,7 @@ setup(
             "record = realdiff_sim_bridge.commands.record:entry",
             "simulate_pairs = realdiff_sim_bridge.commands.simulate_pairs:entry",
             "sim_bridge = realdiff_sim_bridge.commands.sim_bridge:entry",
+            "validate_stereo = realdiff_sim_bridge.commands.validate_stereo:entry",
         ]
     },
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -147,10 +148,11 @@ def test_statistics_recover_a_known_residual() -> None:
     disparity = 19.2 / clean + 0.1 * rng.standard_normal(clean.shape)
     noisy = (19.2 / disparity).astype(np.float32)
     noisy[:, 298:302] = np.nan
-    summary = statistics_of([(clean, noisy)], 19.2)
-    assert summary["sigma_px"]["1.0-1.25"] == pytest.approx(0.1, rel=0.05)
-    assert abs(summary["correlation"]["x4"]) < 0.03
-    assert summary["holes"]["0-2"] > 0.9
+    summary = statistics_of([(clean, noisy)], dataclasses.replace(CAMERAS["640x480"], baseline_m=BASELINE))
+    assert summary["sigma_px"]["1-1.25"] == pytest.approx(0.1, rel=0.05)
+    assert summary["sigma_mm"]["1-1.25"] == pytest.approx(0.1 / 19.2 * 1000, rel=0.05)  # z² σ / (f B)
+    assert abs(summary["correlation_x"]["4"]) < 0.03
+    assert summary["holes"]["0-1"] > 0.9
     assert summary["holes"][">40"] == 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from realdiff_core.camera import CameraModel
@@ -68,10 +70,12 @@ def test_flat_wall_noise_follows_the_square_law(z: float) -> None:
 def test_residual_is_smooth_and_mostly_static() -> None:
     frames = [_measure_wall(1.0, 0.15, unit=0, seed=seed) for seed in (1, 2)]
     clean = _tilted_wall(1.0, 0.15, 0.0).depth
-    correlation = statistics_of([(clean, frames[0].depth)], FACTOR)["correlation"]
-    assert correlation["x1"] > 0.9
-    assert 0.5 < correlation["x8"] < 0.9  # blobs of 10-20 px, not white noise
-    assert correlation["x8"] > correlation["y8"]  # elongated along the rows
+    camera = dataclasses.replace(CAMERA, baseline_m=BASELINE)
+    found = statistics_of([(clean, frames[0].depth)], camera)
+    along_rows, along_columns = found["correlation_x"], found["correlation_y"]
+    assert along_rows["1"] > 0.9
+    assert 0.3 < along_rows["8"] < 0.9  # blobs of 10-20 px, not white noise
+    assert along_rows["8"] > along_columns["8"]  # elongated along the rows
     change = (frames[0].disparity - frames[1].disparity) / np.sqrt(2)
     error = frames[0].disparity - FACTOR / clean
     assert 0 < np.nanstd(change) < 0.5 * np.nanstd(error)  # pattern, speckle and calibration stay, image noise doesn't
@@ -96,6 +100,29 @@ def test_difficult_surfaces_drop_out(albedo: float, gloss: float) -> None:
     usable = np.abs(sensor.measure(*views, 1).depth - 1.1) < 0.02  # neither a hole nor a wrong match
     assert usable[inside].mean() < 0.4
     assert (np.abs(sensor.measure(*plain, 1).depth - 1.1) < 0.02)[inside].mean() > 0.95
+
+
+@pytest.mark.parametrize("transmission", [0.5, 0.85])
+def test_glass_is_seen_through_or_not_at_all(transmission: float) -> None:
+    """The matcher sees the wall behind a pane, with more holes than without; the pane itself hardly ever."""
+    views = []
+    for x in (0.0, BASELINE):
+        front, behind = _patch(1.2, x, patch_z=1.0, albedo=0.05, gloss=0.95), _tilted_wall(1.2, 0.0, x)
+        pane = np.where(front.depth < 1.1, np.float32(transmission), np.float32(0))
+        views.append(ImagerView(front.depth, front.albedo, front.gloss, pane, behind))
+    frame = StereoSensor(CAMERA, SETTINGS, 0).measure(views[0], views[1], 1, _full(1.2))
+    inside = np.zeros((480, 640), bool)
+    inside[205:275, 285:355] = True
+    valid = inside & np.isfinite(frame.depth)
+    assert (np.abs(frame.depth - 1.0) < 0.03)[inside].mean() < 0.05
+    if transmission > 0.8:
+        assert valid[inside].mean() > 0.2
+        assert np.median(frame.depth[valid]) == pytest.approx(1.2, abs=0.03)
+
+
+def test_views_with_transmission_need_what_is_behind() -> None:
+    with pytest.raises(ValueError, match="view behind"):
+        ImagerView(_full(1.0), _full(0.5), _full(0.0), _full(0.5))
 
 
 def test_occlusion_shadow_lies_left_of_a_near_object() -> None:

@@ -1,6 +1,6 @@
 """``python -m realdiff_sim_bridge.stereo.bench``: frames per second of the stereo sensor, without scene rendering.
 
-Needs NumPy, SciPy, pydantic and the back end (torch, or OpenCV and numba), nothing else: the scene is ray cast in NumPy.
+Needs NumPy, SciPy, pydantic and the back end (torch, or OpenCV and numba): the scene is ray cast in NumPy.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import platform
 import time
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from realdiff_core.camera import CameraModel
@@ -43,14 +43,14 @@ def run(argv: list[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=30, help="frames to measure (default 30)")
     parser.add_argument("--batch", type=int, help="frames at once (default 8 with torch, 1 with numpy)")
     options = parser.parse_args(argv)
-    backend = options.backend or ("torch" if options.device else "numpy")
+    backend: Literal["numpy", "torch"] = options.backend or ("torch" if options.device else "numpy")
     batch = options.batch or (8 if backend == "torch" else 1)
     sensor = StereoSensor(CAMERA, StereoSettings(), 0, backend=backend, device=options.device)
     views = [
-        desk_views(CAMERA, sensor.settings.baseline_m, sensor.settings.projector_offset_m, seed) for seed in range(batch)
+        desk_views(CAMERA, sensor.settings.baseline_m, sensor.settings.projector_offset_m, seed)
+        for seed in range(batch)
     ]
-    left, right = ([view[side] for view in views] for side in (0, 1))
-    shadows = [view[2] for view in views]
+    left, right, shadows = [view[0] for view in views], [view[1] for view in views], [view[2] for view in views]
     rounds = max(1, options.frames // batch)
 
     surfaces = stack_views(sensor.arrays, left), stack_views(sensor.arrays, right)

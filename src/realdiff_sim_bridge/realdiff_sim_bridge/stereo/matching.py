@@ -13,7 +13,7 @@ import numpy as np
 from realdiff_sim_bridge.stereo.arrays import Array, Arrays
 from realdiff_sim_bridge.stereo.settings import StereoSettings
 
-_ASPECT = 0.7  # height of the refinement's window over its width: the camera's residual is elongated along the rows
+_ASPECT = 0.8  # height of the refinement's window over its width: the camera's residual is elongated along the rows
 _JUMP_PX = 1.5  # steps between neighbours that count as a depth edge
 
 

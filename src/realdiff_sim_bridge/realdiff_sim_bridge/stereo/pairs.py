@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -66,6 +67,29 @@ def simulate_scene(
     Returns:
         Index within the scene → pair.
     """
+    pairs: dict[int, SimulatedPair] = {}
+    wanted = [index for index in range(FRAMES_PER_SCENE) if index not in skip]
+    for index, rendered, sensor, noise_seed in _shots(ranges, camera, seed, scene, wanted, kind):
+        frame = sensor.measure(rendered.left, rendered.right, noise_seed, rendered.projector_depth)
+        pairs[index] = SimulatedPair(rendered.left.depth, frame.depth, rendered.colour, frame.left)
+    return pairs
+
+
+def simulate_static(
+    ranges: StereoRanges, camera: CameraModel, seed: int, scene: int, frames: int, kind: SceneKind = "random"
+) -> list[NDArray[np.float32]]:
+    """Measure a static scene several times: depth float32 [H,W] per frame, NaN = hole; see `simulate_scene`."""
+    ((_, rendered, sensor, noise_seed),) = _shots(ranges, camera, seed, scene, [0], kind)
+    return [
+        sensor.measure(rendered.left, rendered.right, noise_seed + number, rendered.projector_depth).depth
+        for number in range(frames)
+    ]
+
+
+def _shots(
+    ranges: StereoRanges, camera: CameraModel, seed: int, scene: int, wanted: list[int], kind: SceneKind
+) -> Iterator[tuple[int, RenderedScene, StereoSensor, int]]:
+    """Render the wanted frames of a scene: index, views, the sensor with the frame's settings, seed of the noise."""
     rng = np.random.default_rng([seed, scene])
     room: Scene
     if kind == "robot":
@@ -76,24 +100,17 @@ def simulate_scene(
         room = RandomScene(rng, camera)
     unit = ranges.unit_seed(rng)
     nominal = ranges.middle()
-    pairs: dict[int, SimulatedPair] = {}
     with SceneRenderer(camera, nominal.baseline_m, nominal.projector_offset_m).open(room) as view:
-        for index in range(FRAMES_PER_SCENE):
-            if index in skip:
-                continue
+        for index in wanted:
             frame_rng = np.random.default_rng([seed, scene, index])
             position, rotation = room.random_pose(frame_rng)
             for _ in range(_POSE_TRIES):
                 if is_plausible(view.depth(position, rotation)):
                     break
                 position, rotation = room.random_pose(frame_rng)
-            settings = ranges.sample(frame_rng)
-            rendered: RenderedScene = view.render(position, rotation)
-            sensor = StereoSensor(camera, settings, unit)
-            noise_seed = int(frame_rng.integers(2**63))
-            frame = sensor.measure(rendered.left, rendered.right, noise_seed, rendered.projector_depth)
-            pairs[index] = SimulatedPair(rendered.left.depth, frame.depth, rendered.colour, frame.left)
-    return pairs
+            sensor = StereoSensor(camera, ranges.sample(frame_rng), unit)
+            rendered = view.render(position, rotation)
+            yield index, rendered, sensor, int(frame_rng.integers(2**62))
 
 
 def simulate_pairs(

@@ -136,7 +136,9 @@ class RandomScene:
             material = random_material(self._rng, self._textures, role)
         index = len(self._materials)
         self._materials.append(material)
-        handle = self._spec.add_material(name=f"material{index}", rgba=[*material.rgb, 1.0 - 0.8 * material.transmission])
+        handle = self._spec.add_material(
+            name=f"material{index}", rgba=[*material.rgb, 1.0 - 0.8 * material.transmission]
+        )
         handle.specular, handle.shininess = material.gloss, min(1.0, 0.2 + material.gloss)
         if material.texture >= 0:
             names = [""] * int(mujoco.mjtTextureRole.mjNTEXROLE)
@@ -212,7 +214,9 @@ class RandomScene:
             radius, half_length = rng.uniform(0.012, 0.06), rng.uniform(0.02, 0.13)
             upright = rng.random() < 0.7
             height = half_length if upright else radius
-            self._add("cylinder", [float(radius), float(half_length)], [x, y, z + height], yaw if upright else lying, role)
+            self._add(
+                "cylinder", [float(radius), float(half_length)], [x, y, z + height], yaw if upright else lying, role
+            )
         elif kind == "sphere":
             radii = rng.uniform(0.015, 0.06) * rng.uniform([1, 0.7, 0.7], [1, 1, 1])
             self._add("ellipsoid", list(radii), [x, y, z + radii[2]], yaw, role)
