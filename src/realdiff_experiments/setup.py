@@ -22,6 +22,7 @@ setup(
         "console_scripts": [
             "bench = realdiff_experiments.commands.bench:cli",
             "demo = realdiff_experiments.commands.demo:cli",
+            "rollout = realdiff_experiments.commands.rollout:cli",
         ]
     },
 )

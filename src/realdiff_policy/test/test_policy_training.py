@@ -1,0 +1,286 @@
+"""Training, export, loading: real files, a tiny network."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from policy_bags import SIZE, TINY, write_episodes
+from realdiff_core.errors import ConfigError, OutputError, RealdiffError
+from realdiff_policy.bundle import load_bundle
+from realdiff_policy.contract import Observation
+from realdiff_policy.export import export_policy, random_observation
+from realdiff_policy.policies.diffusion_policy.checkpoint import read_record
+from realdiff_policy.policies.diffusion_policy.configuration_diffusion_policy import DiffusionPolicyConfig
+from realdiff_policy.policies.diffusion_policy.modeling_diffusion_policy import DiffusionPolicyModel, noise_scheduler
+from realdiff_policy.policies.diffusion_policy.sampling import sample_rows
+from realdiff_policy.policies.unet1d import ConditionalUnet1d
+from safetensors.torch import load_file, save_file
+
+
+@pytest.fixture(scope="module")
+def bags(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_episodes(tmp_path_factory.mktemp("data") / "bags")
+
+
+@dataclass
+class Ended:
+    """What a command printed."""
+
+    stdout: str
+    stderr: str
+
+
+def command(name: str, *arguments: object, code: int = 0) -> Ended:
+    """Runs a command of the package in this process, with one thread: rounding must not depend on the load."""
+    module = importlib.import_module(f"realdiff_policy.commands.{name}")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    printed, error = io.StringIO(), ""
+    try:
+        with redirect_stdout(printed):
+            ended = module.run(module.build_parser().parse_args(list(map(str, arguments))))
+    except RealdiffError as failure:
+        ended, error = failure.exit_code, str(failure)
+    finally:
+        torch.set_num_threads(threads)
+    assert ended == code, error
+    return Ended(printed.getvalue(), error)
+
+
+def settings_file(folder: Path, **changes: object) -> Path:
+    file = folder / "settings.yaml"
+    file.write_text(yaml.safe_dump(_plain(TINY | changes)))
+    return file
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+@pytest.fixture(scope="module")
+def run(bags: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished training run."""
+    folder = tmp_path_factory.mktemp("run")
+    result = command("train", "--config", settings_file(folder), "--data", bags, "-o", folder / "run")
+    assert "2 episodes" in result.stdout  # the third one validates
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def bundle(run: Path) -> Path:
+    output = run.parent / "bundle"
+    result = command("export", run, "-o", output)
+    assert "parity" in result.stdout
+    return output
+
+
+def test_a_run_holds_curves_checkpoint_and_policy(run: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    curves = EventAccumulator(str(run / "curves" / "train"))
+    curves.Reload()
+    assert [point.step for point in curves.Scalars("loss")] == [2, 4, 6]
+    assert {"validation/loss", "validation/action_error"} <= set(curves.Tags()["scalars"])
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step_00000006"]
+    contract = read_record(run / "policy").contract
+    assert contract.task == "can_to_plate" and contract.colour.width == SIZE[1]
+    assert contract.trained_on == {"clean_sim": 1.0}
+
+
+def test_a_killed_run_ends_with_the_same_weights(run: Path, bags: Path, tmp_path: Path) -> None:
+    """The run is ended by its evaluation hook after a checkpoint; the second start finishes it."""
+    hook = tmp_path / "killer.py"
+    hook.write_text("import os\ndef kill(folder, step):\n    os._exit(9)\n")
+    file = settings_file(tmp_path, validate_every=4)
+    again = tmp_path / "again"
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import torch; torch.set_num_threads(1); "
+        "from realdiff_policy.commands.train import entry; entry()"
+    )
+    arguments = ["--config", str(file), "--data", str(bags), "-o", str(again)]
+    killed = subprocess.run([sys.executable, "-c", program, *arguments, "--evaluate", "killer:kill"], timeout=240)
+    assert killed.returncode == 9
+    assert [path.name for path in (again / "checkpoints").iterdir()] == ["step_00000003"]
+    command("train", *arguments, "--resume")
+    whole, resumed = (load_file(str(folder / "policy" / "model.safetensors")) for folder in (run, again))
+    assert whole.keys() == resumed.keys()
+    for name, values in whole.items():
+        torch.testing.assert_close(resumed[name], values, rtol=0, atol=0, msg=name)
+
+
+def test_reading_from_disk_trains_the_same(run: Path, bags: Path, tmp_path: Path) -> None:
+    file = settings_file(tmp_path, memory="device")
+    command("train", "--config", file, "--data", bags, "-o", tmp_path / "run")
+    for name, values in load_file(str(run / "policy" / "model.safetensors")).items():
+        other = load_file(str(tmp_path / "run" / "policy" / "model.safetensors"))[name]
+        torch.testing.assert_close(other, values, rtol=0, atol=0)
+
+
+def test_existing_runs_are_not_overwritten(run: Path, bags: Path, tmp_path: Path) -> None:
+    file = settings_file(tmp_path)
+    assert "output exists" in command("train", "--config", file, "--data", bags, "-o", run, code=2).stderr
+    other = command("train", "--config", file, "--data", bags, "-o", run, "--resume", "--seed", "9", code=2).stderr
+    assert "other settings" in other
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch": 0}, "batch"),
+        ({"stepps": 3}, "stepps"),
+        ({"steps": 1}, "warmup_steps"),
+        ({"policy": TINY["policy"] | {"crop": (90, 56)}}, "crop"),
+        ({"policy": TINY["policy"] | {"denoiser": {"channels": (12, 32)}}}, "groups"),
+    ],
+)
+def test_wrong_settings_are_refused(tmp_path: Path, changes: dict, words: str) -> None:
+    result = command(
+        "train", "--config", settings_file(tmp_path, **changes), "--data", tmp_path, "-o", tmp_path / "run", code=2
+    )
+    assert words in result.stderr and not (tmp_path / "run").exists()
+
+
+def test_the_bundle_is_small_names_no_path_and_acts_like_the_policy(bundle: Path, run: Path) -> None:
+    files = {file.name: file.stat().st_size for file in bundle.iterdir()}
+    assert files.keys() == {"policy.json", "model.safetensors", "encoder.onnx", "denoiser.onnx"}
+    weights = load_file(str(bundle / "model.safetensors"))
+    assert all(values.dtype == torch.float16 for values in weights.values())
+    assert files["model.safetensors"] < 0.55 * (run / "policy" / "model.safetensors").stat().st_size
+    for file in bundle.iterdir():
+        assert str(Path(__file__).parents[3]).encode() not in file.read_bytes(), f"{file.name} names a path"
+    trained, exported = load_bundle(run / "policy", "cpu"), load_bundle(bundle, "cpu", "onnx")
+    again = load_bundle(bundle, "cpu", "torch")
+    observation = random_observation(read_record(bundle), 3)
+    chunk = exported.predict(observation, 7)
+    assert chunk.shape == (7, 8) and chunk.dtype == np.float64
+    np.testing.assert_allclose(chunk, trained.predict(observation, 7), atol=5e-3)
+    np.testing.assert_allclose(chunk, again.predict(observation, 7), atol=1e-4)
+    np.testing.assert_array_equal(chunk, exported.predict(observation, 7))
+    assert np.abs(chunk - exported.predict(observation, 8)).max() > 1e-3
+
+
+def test_the_graphs_share_the_weights_of_the_safetensors_file(bundle: Path, tmp_path: Path) -> None:
+    """Convolutions and linear layers are in one file only: other weights there, other actions."""
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in bundle.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    weights = load_file(str(copy / "model.safetensors"))
+    save_file({name: values * 0.5 for name, values in weights.items()}, str(copy / "model.safetensors"))
+    observation = random_observation(read_record(bundle), 3)
+    halved = load_bundle(copy, "cpu", "onnx").predict(observation, 7)
+    assert np.abs(halved - load_bundle(bundle, "cpu", "onnx").predict(observation, 7)).max() > 1e-2
+    graphs = sum((bundle / name).stat().st_size for name in ("encoder.onnx", "denoiser.onnx"))
+    assert graphs < 200_000 < (bundle / "model.safetensors").stat().st_size
+
+
+def test_actions_depend_on_depth_and_colour(bundle: Path) -> None:
+    policy = load_bundle(bundle, "cpu")
+    seen = random_observation(read_record(bundle), 3)
+    chunk = policy.predict(seen, 7)
+    blind = Observation(seen.colour, np.full_like(seen.depth, np.nan), seen.state, 0)
+    dark = Observation(np.zeros_like(seen.colour), seen.depth, seen.state, 0)
+    for other in (blind, dark):
+        changed = policy.predict(other, 7)
+        assert np.all(np.isfinite(changed)) and np.abs(changed - chunk).max() > 1e-5
+
+
+def test_a_bundle_is_refused_when_it_differs_too_much(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="differs from the trained one"):
+        export_policy(run, tmp_path / "bundle", parity_limit=1e-9)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_bundles_are_kept(run: Path, bundle: Path) -> None:
+    before = (bundle / "policy.json").read_bytes()
+    with pytest.raises(OutputError):
+        export_policy(run, bundle)
+    assert (bundle / "policy.json").read_bytes() == before
+
+
+def test_inspect_says_what_a_bundle_expects(bundle: Path) -> None:
+    text = command("inspect", bundle).stdout
+    for words in ("can_to_plate", "64×48", "clean_sim 100%", "10 a second", "7 rows", "fr3_joint7"):
+        assert words in text
+
+
+@pytest.mark.parametrize("damage", ["weights", "record", "missing", "onnx", "other"])
+def test_damaged_bundles_are_refused(bundle: Path, tmp_path: Path, damage: str) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in bundle.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    if damage == "weights":
+        (copy / "model.safetensors").write_bytes((bundle / "model.safetensors").read_bytes()[:-100])
+    elif damage == "record":
+        (copy / "policy.json").write_text((bundle / "policy.json").read_text().replace("fr3", "ur5"))
+    elif damage == "missing":
+        (copy / "policy.json").unlink()
+    elif damage == "onnx":
+        (copy / "encoder.onnx").write_bytes(b"nonsense")
+    else:
+        save_file({"a": torch.zeros(3)}, str(copy / "model.safetensors"))
+    with pytest.raises(ConfigError) as error:
+        load_bundle(copy, "cpu", "torch" if damage in ("weights", "other") else "auto")
+    assert str(copy) in str(error.value)
+
+
+def test_observations_of_another_camera_are_refused(bundle: Path) -> None:
+    policy = load_bundle(bundle, "cpu")
+    seen = random_observation(read_record(bundle), 3)
+    with pytest.raises(ConfigError, match="depth is missing"):
+        policy.predict(Observation(seen.colour, None, seen.state, 0), 1)
+    with pytest.raises(ConfigError, match="colour has shape"):
+        policy.predict(Observation(seen.colour[:, :-1], seen.depth, seen.state, 0), 1)
+
+
+def test_the_default_policy_has_the_sizes_of_the_field() -> None:
+    """Parameter counts worked out by hand from the published architecture."""
+    config = DiffusionPolicyConfig()
+    with torch.device("meta"):
+        model = DiffusionPolicyModel(config)
+    trunk = sum(p.numel() for p in model.encoder.colour.trunk.parameters())
+    assert trunk == 11_176_512  # torchvision's resnet18 without its classifier: 11 689 512 − 513 000
+    block = 2 * 2048 * 2048 * 5 + 2 * 2048 + 4 * 2048 + (model.encoder.size + 128 + 1) * 4096
+    assert sum(p.numel() for p in model.denoiser.middle.parameters()) == 2 * block
+
+
+def test_the_sampler_finds_a_known_distribution() -> None:
+    """With the exact denoiser of a single point the samples are that point."""
+    config = DiffusionPolicyConfig()
+    scheduler = noise_scheduler(config.diffusion)
+    from realdiff_policy.policies.diffusion_policy.modeling_diffusion_policy import sampling_scheduler
+
+    target = torch.linspace(-0.9, 0.9, 8).expand(3, 16, 8)
+
+    def exact(rows: torch.Tensor, step: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        alpha = scheduler.alphas_cumprod[step].view(-1, 1, 1)
+        return (rows - alpha.sqrt() * target) / (1 - alpha).sqrt()
+
+    condition = torch.zeros(3, 1)
+    rows = sample_rows(
+        exact, condition, (3, 16, 8), sampling_scheduler(config.diffusion), torch.Generator().manual_seed(0)
+    )
+    torch.testing.assert_close(rows, target.contiguous(), atol=1e-4, rtol=0)
+
+
+def test_the_condition_scales_and_shifts() -> None:
+    """FiLM: without condition weights the network can't depend on the condition; with them it does."""
+    torch.manual_seed(0)
+    network = ConditionalUnet1d(8, 5, (16, 32), 3, 8, 16)
+    rows, step = torch.randn(2, 8, 8), torch.tensor([3, 50])
+    first, second = (network(rows, step, condition) for condition in (torch.zeros(2, 5), torch.ones(2, 5)))
+    assert (first - second).abs().max() > 1e-3
+    assert first.shape == rows.shape
