@@ -34,6 +34,7 @@ ROS_PACKAGES = {
     *("robot_state_publisher", "ros2bag", "rosbag2_storage_mcap", "rosgraph_msgs", "rosidl_default_generators"),
     *("rosidl_default_runtime", "rviz2", "sensor_msgs", "std_msgs", "std_srvs", "tf2_msgs", "tf2_ros_py"),
     *("trajectory_msgs", "visualization_msgs", "ros2launch", "ament_index_python"),
+    *("controller_manager_msgs", "nav_msgs", "realsense2_camera_msgs"),
     *("franka_bringup", "franka_fr3_moveit_config", "franka_gripper", "franka_msgs", "franka_robot_state_broadcaster"),
 }
 # ARCHITECTURE: imports go one way.

@@ -20,6 +20,7 @@ setup(
     license="Apache-2.0",
     entry_points={
         "console_scripts": [
+            "diffusion_policy = realdiff_policy.commands.diffusion_policy:entry",
             "train = realdiff_policy.commands.train:entry",
             "export = realdiff_policy.commands.export:entry",
             "inspect = realdiff_policy.commands.inspect:entry",

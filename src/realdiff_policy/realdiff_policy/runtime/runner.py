@@ -183,11 +183,29 @@ class PolicyRunner:
         if self.buffer.add_gripper(stamp_ns, width):
             self.watch.gripper(stamp_ns)
 
+    def use_limits(self, limits: MotionLimits) -> None:
+        """Takes other limits, as from the robot's own URDF; only before the arm moves.
+
+        Raises:
+            RuntimeError: The arm is moving.
+        """
+        if self.state in (RunState.RUNNING, RunState.HOLD):
+            raise RuntimeError("limits don't change while the arm moves")
+        self.limits = limits
+        self.gate = SafetyGate(limits, handover_s=self.settings.lead_s)
+        self._planner = ChunkPlanner(limits, self.settings, self._row_s)
+        self._reader = ChunkReader(self.contract, limits, np.array(self.robot.home))
+
     # -- faults from outside -------------------------------------------------------------------------------------------
 
     def report(self, fault: Fault) -> None:
         """Takes a fault that others have noticed (controller, gripper, camera); it stays until `clear`."""
         self._outside[fault.reason] = fault
+
+    @property
+    def outside_faults(self) -> list[Fault]:
+        """The reported faults that haven't been taken back."""
+        return list(self._outside.values())
 
     def clear(self, reason: Reason) -> None:
         """Takes back a reported fault."""

@@ -32,6 +32,7 @@ class Reason(str, Enum):
     TRACKING = "tracking"  # the arm is not where it was commanded to be
     CONTROLLER = "controller"  # the arm controller refused or aborted
     GRIPPER = "gripper"  # the gripper refused or failed
+    ROBOT_DESCRIPTION = "robot_description"  # the URDF isn't this robot's
     ROBOT_MODE = "robot_mode"  # reflex, user stop, guiding
 
     def __str__(self) -> str:
