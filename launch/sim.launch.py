@@ -8,30 +8,29 @@ from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+from realdiff_sim_bridge.bridge.parameters import PARAMETERS
 
 from launch import LaunchDescription
 
-# name, default, description, choices, type
-ARGUMENTS = (
-    ("task", "can_to_plate", "task name (config/tasks), or the path of a task's .yaml file", None, str),
-    ("seed", "0", "seed of the first reset", None, int),
-    ("rate", "15.0", "camera frames per second of simulation time [Hz]", None, float),
-    ("width", "0", "image width [px]; 0: as the camera's profile says", None, int),
-    ("height", "0", "image height [px]; 0: as the camera's profile says", None, int),
-    ("encoding", "16UC1", "depth encoding: millimetres as the driver, or metres", ["16UC1", "32FC1"], str),
-    ("quality", "fast", "colour with or without shadows and smooth edges", ["fast", "good"], str),
-    ("behaviour", "idle", "'expert' plays the task in a loop, 'idle' obeys commands", ["idle", "expert"], str),
-    ("real_time_factor", "1.0", "simulation seconds per second; 0: as fast as the machine can", None, float),
-    ("simulator", "mujoco", "simulator", ["mujoco"], str),
-)
+
+def _text(value):
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def generate_launch_description():
+    # The node's own table: an argument for each of its parameters.
     arguments = [
-        DeclareLaunchArgument(name, default_value=default, description=description, choices=choices)
-        for name, default, description, choices, _ in ARGUMENTS
+        DeclareLaunchArgument(
+            item.name,
+            default_value=_text(item.default),
+            description=item.description,
+            choices=list(item.choices) or None,
+        )
+        for item in PARAMETERS
     ]
-    parameters = {name: ParameterValue(LaunchConfiguration(name), value_type=kind) for name, _, _, _, kind in ARGUMENTS}
+    parameters = {
+        item.name: ParameterValue(LaunchConfiguration(item.name), value_type=type(item.default)) for item in PARAMETERS
+    }
     bridge = Node(
         package="realdiff_sim_bridge",
         executable="sim_bridge",

@@ -69,6 +69,13 @@ class TopicContract:
         """Whether no driver has it."""
         return self.provider == "simulation"
 
+    @property
+    def qos(self) -> Literal["default", "sensor", "latched"]:
+        """The QoS preset for bags."""
+        if self.durability == "transient_local":
+            return "latched"
+        return "default" if self.reliability == "reliable" else "sensor"
+
 
 @dataclass(frozen=True)
 class CallContract:

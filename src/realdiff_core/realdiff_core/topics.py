@@ -13,6 +13,8 @@ DEPTH_INFO = f"{CAMERA}/depth/camera_info"
 ALIGNED_DEPTH_IMAGE = f"{CAMERA}/aligned_depth_to_color/image_raw"
 ALIGNED_DEPTH_INFO = f"{CAMERA}/aligned_depth_to_color/camera_info"
 EXTRINSICS = f"{CAMERA}/extrinsics/depth_to_color"  # realsense2_camera_msgs/Extrinsics
+POINTS = f"{CAMERA}/depth/color/points"
+RGBD = f"{CAMERA}/rgbd"  # realsense2_camera_msgs/RGBD
 
 JOINT_STATES = "/joint_states"
 GRIPPER_JOINT_STATES = "/franka_gripper/joint_states"

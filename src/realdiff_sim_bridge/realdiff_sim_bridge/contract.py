@@ -1,56 +1,34 @@
-"""The topics of simulated camera and robot: one table for recorder and bridge node.
-
-Names, types and QoS are those of the real drivers (realsense2_camera, franka_ros2); what only a simulator can know lies
-under /realdiff.
-"""
+"""The topics of an episode bag, out of the one table of what drivers and simulation publish."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from realdiff_core.contract import TopicContract, contract
 
 from realdiff_core import topics
 
-Qos = Literal["default", "latched"]
+__all__ = ["RECORDED", "TABLE", "TopicContract"]
 
+TABLE = contract(depth_encodings=("16UC1", "32FC1"))
+"""What the bridge serves, under the names that it has by default."""
 
-@dataclass(frozen=True)
-class TopicContract:
-    """A published topic.
-
-    Attributes:
-        name: Topic name.
-        msgtype: Message type.
-        qos: "default" is reliable and volatile (the camera driver's default too); "latched" is reliable and transient
-            local.
-    """
-
-    name: str
-    msgtype: str
-    qos: Qos = "default"
-
-
-TOPICS: tuple[TopicContract, ...] = (
-    TopicContract(topics.COLOR_IMAGE, "sensor_msgs/msg/Image"),
-    TopicContract(topics.COLOR_INFO, "sensor_msgs/msg/CameraInfo"),
-    TopicContract(topics.DEPTH_IMAGE, "sensor_msgs/msg/Image"),
-    TopicContract(topics.DEPTH_INFO, "sensor_msgs/msg/CameraInfo"),
-    TopicContract(topics.ALIGNED_DEPTH_IMAGE, "sensor_msgs/msg/Image"),
-    TopicContract(topics.ALIGNED_DEPTH_INFO, "sensor_msgs/msg/CameraInfo"),
-    TopicContract(topics.TF, "tf2_msgs/msg/TFMessage"),
-    TopicContract(topics.TF_STATIC, "tf2_msgs/msg/TFMessage", "latched"),
-    TopicContract(topics.JOINT_STATES, "sensor_msgs/msg/JointState"),
-    TopicContract(topics.GRIPPER_JOINT_STATES, "sensor_msgs/msg/JointState"),
-    TopicContract(topics.OBJECT_POSES, "realdiff_msgs/msg/ObjectPoses"),
-    TopicContract(topics.TASK_STATUS, "realdiff_msgs/msg/TaskStatus"),
-    TopicContract(topics.PROVENANCE, "realdiff_msgs/msg/Provenance", "latched"),
-    TopicContract(topics.COMMANDED_ACTION, "realdiff_msgs/msg/CommandedAction"),
-    TopicContract(topics.CLOCK, "rosgraph_msgs/msg/Clock"),
+RECORDED: tuple[TopicContract, ...] = tuple(
+    TABLE.topic(name)
+    for name in (
+        topics.COLOR_IMAGE,
+        topics.COLOR_INFO,
+        topics.DEPTH_IMAGE,
+        topics.DEPTH_INFO,
+        topics.ALIGNED_DEPTH_IMAGE,
+        topics.ALIGNED_DEPTH_INFO,
+        topics.TF,
+        topics.TF_STATIC,
+        topics.JOINT_STATES,
+        topics.GRIPPER_JOINT_STATES,
+        topics.OBJECT_POSES,
+        topics.TASK_STATUS,
+        topics.PROVENANCE,
+        topics.COMMANDED_ACTION,
+        topics.ARM_TRAJECTORY,
+    )
 )
-"""What the bridge node publishes (the commanded action only while its expert is at work)."""
-
-RECORDED: tuple[TopicContract, ...] = (
-    *(topic for topic in TOPICS if topic.name != topics.CLOCK),
-    TopicContract(topics.ARM_TRAJECTORY, "trajectory_msgs/msg/JointTrajectory"),
-)
-"""What an episode bag holds: the same, and the arm's commands; playing a bag makes its own clock."""
+"""What an episode bag holds; playing a bag makes its own clock."""

@@ -112,6 +112,73 @@ def _joint_state(head: Fields, names: tuple[str, ...], position: Any, velocity: 
     return {"header": head, "name": list(names), "position": position, "velocity": velocity, "effort": effort}
 
 
+def gripper_state(state: SimState) -> Outgoing:
+    """Joint states as the gripper's driver publishes them: half the width for each finger, without velocities."""
+    half = state.robot.gripper_width / 2
+    zero = [0.0, 0.0]
+    fields = _joint_state(header(state.time_ns, ""), FINGER_JOINTS, [half, half], zero, zero)
+    return Outgoing(topics.GRIPPER_JOINT_STATES, fields)
+
+
+def extrinsics(rig: CameraRig) -> Outgoing:
+    """realsense2_camera_msgs/Extrinsics: takes points of the depth frame to the colour frame, rotation by columns."""
+    pose = rig.colour_from_depth
+    return Outgoing(topics.EXTRINSICS, {"rotation": pose.rotation.T.ravel(), "translation": pose.position})
+
+
+def point_cloud(rig: CameraRig, time_ns: int, depth_m: NDArray[np.float32], colour: NDArray[np.uint8]) -> Outgoing:
+    """The driver's coloured cloud: the depth image's valid points in its frame, black where colour sees none.
+
+    Args:
+        rig: The camera.
+        time_ns: When the frame was taken.
+        depth_m: float32[H, W], metres, NaN where invalid.
+        colour: uint8[H, W, 3], RGB.
+    """
+    points = rig.depth.back_project(depth_m).reshape(-1, 3)
+    points = points[np.isfinite(points[:, 2])]
+    seen = rig.colour_from_depth.rotation @ points.T + rig.colour_from_depth.position[:, None]
+    pixels = np.rint(rig.colour.project(seen.T)).astype(np.int64)
+    inside = np.all((pixels >= 0) & (pixels < (rig.colour.width, rig.colour.height)), axis=1)
+    packed = np.zeros(len(points), np.uint32)
+    red, green, blue = colour[pixels[inside, 1], pixels[inside, 0]].astype(np.uint32).T
+    packed[inside] = red << 16 | green << 8 | blue
+    cloud = np.zeros(len(points), np.dtype([("xyz", np.float32, 3), ("rgb", np.uint32)]))
+    cloud["xyz"], cloud["rgb"] = points, packed
+    fields = [
+        {"name": name, "offset": 4 * k, "datatype": 7, "count": 1} for k, name in enumerate(("x", "y", "z", "rgb"))
+    ]
+    return Outgoing(
+        topics.POINTS,
+        {
+            "header": header(time_ns, rig.depth.frame_id),
+            "height": 1,
+            "width": len(cloud),
+            "fields": fields,
+            "is_bigendian": False,
+            "point_step": cloud.itemsize,
+            "row_step": cloud.nbytes,
+            "data": cloud.tobytes(),
+            "is_dense": True,
+        },
+    )
+
+
+def rgbd(rig: CameraRig, time_ns: int, messages: list[Outgoing]) -> Outgoing:
+    """realsense2_camera_msgs/RGBD: colour and aligned depth of one frame in one message."""
+    by_topic = {message.topic: message.fields for message in messages}
+    return Outgoing(
+        topics.RGBD,
+        {
+            "header": header(time_ns, rig.colour.frame_id),
+            "rgb_camera_info": by_topic[topics.COLOR_INFO],
+            "depth_camera_info": by_topic[topics.ALIGNED_DEPTH_INFO],
+            "rgb": by_topic[topics.COLOR_IMAGE],
+            "depth": by_topic[topics.ALIGNED_DEPTH_IMAGE],
+        },
+    )
+
+
 def static_transforms(rig: CameraRig) -> Outgoing:
     """Fixed frames: the camera's, and the URDF's fixed joints."""
     half = HAND_YAW / 2
@@ -138,7 +205,8 @@ def _quaternion(pose: Pose) -> Fields:
     return dict(zip("xyzw", (float(value) for value in pose.quaternion), strict=True))
 
 
-def _pose(pose: Pose) -> Fields:
+def pose_fields(pose: Pose) -> Fields:
+    """geometry_msgs/Pose."""
     position = dict(zip("xyz", (float(value) for value in pose.position), strict=True))
     return {"position": position, "orientation": _quaternion(pose)}
 
@@ -150,7 +218,7 @@ def object_poses(state: SimState) -> Outgoing:
         {
             "header": header(state.time_ns, topics.BASE_FRAME),
             "names": list(state.objects),
-            "poses": [_pose(pose) for pose in state.objects.values()],
+            "poses": [pose_fields(pose) for pose in state.objects.values()],
         },
     )
 
@@ -162,7 +230,7 @@ def commanded_action(time_ns: int, step: ExpertStep) -> Outgoing:
         "joint_names": list(ARM_JOINTS),
         "joint_positions": step.command.joint_positions,
         "gripper_width": float(step.command.gripper_width),
-        "end_effector_pose": _pose(step.tcp),
+        "end_effector_pose": pose_fields(step.tcp),
     }
     return Outgoing(topics.COMMANDED_ACTION, action)
 

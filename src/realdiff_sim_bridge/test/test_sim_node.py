@@ -1,4 +1,4 @@
-"""The bridge node as a real process over DDS: names, types, QoS, rates, services, commands, errors."""
+"""The bridge node as a real process over DDS: streams, services, commands, recovery, errors."""
 
 from __future__ import annotations
 
@@ -6,103 +6,40 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+import textwrap
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from realdiff_sim_bridge.contract import TOPICS
+from bridge_graph import Client, running_bridge, start_bridge
+from realdiff_core.contract import CONTROLLER_MANAGER, ERROR_RECOVERY, HARDWARE_COMPONENT, ROBOT_STATE
+from realdiff_sim_bridge.kinematics import ArmKinematics
+from realdiff_sim_bridge.scene.robot import ARM_JOINTS
 from sim_fixtures import needs_gl
 
 from realdiff_core import topics
 
 rclpy = pytest.importorskip("rclpy", reason="rclpy isn't installed or its environment isn't set up")
 pytest.importorskip("realdiff_msgs.srv", reason="realdiff_msgs isn't built")
-pytest.importorskip("franka_msgs.action", reason="franka_msgs isn't built")
+pytest.importorskip("controller_manager_msgs.srv", reason="controller_manager_msgs isn't built")
 pytestmark = [needs_gl, pytest.mark.graph]
 
 RATE = 5.0
-
-
-def _start(*parameters: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "realdiff_sim_bridge.commands.sim_bridge", "--ros-args"]
-    for parameter in parameters:
-        command += ["-p", parameter]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+FOLLOW = "/fr3_arm_controller/follow_joint_trajectory"
 
 
 @pytest.fixture(scope="module")
-def graph() -> Iterator[SimpleNamespace]:
-    """A running bridge and a client node that listens to all of its topics."""
-    from rclpy.qos import QoSDurabilityPolicy, QoSProfile
-    from realdiff_sim_bridge.bridge.ros_messages import message_class
-
-    os.environ["ROS_DOMAIN_ID"] = str(100 + os.getpid() % 100)
-    process = _start(f"rate:={RATE}", "width:=160", "height:=120", "seed:=4", "real_time_factor:=2.0")
-    rclpy.init()
-    node = rclpy.create_node("test_client")
-    received: dict[str, list] = {topic.name: [] for topic in TOPICS}
-    for topic in TOPICS:
-        qos = QoSProfile(depth=50)
-        if topic.qos == "latched":
-            qos.durability = QoSDurabilityPolicy.TRANSIENT_LOCAL
-        node.create_subscription(message_class(topic.msgtype), topic.name, received[topic.name].append, qos)
-
-    def until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            assert process.poll() is None, process.stdout.read()
-            assert time.monotonic() < deadline, "nothing came in time"
-            rclpy.spin_once(node, timeout_sec=0.05)
-
-    def call(kind, name: str, **fields):
-        client = node.create_client(kind, name)
-        until(client.service_is_ready)
-        future = client.call_async(kind.Request(**fields))
-        until(future.done)
-        return future.result()
-
-    def act(kind, name: str, goal):
-        from rclpy.action import ActionClient
-
-        client = ActionClient(node, kind, name)
-        until(client.server_is_ready)
-        accepted = client.send_goal_async(goal)
-        until(accepted.done)
-        assert accepted.result().accepted
-        outcome = accepted.result().get_result_async()
-        until(outcome.done)
-        return outcome.result()
-
-    result = SimpleNamespace(process=process, node=node, received=received, until=until, call=call, act=act)
-    try:
-        until(lambda: len(received[topics.ALIGNED_DEPTH_IMAGE]) >= 4)
-        yield result
-    finally:
-        process.kill()
-        process.wait()
-        node.destroy_node()
-        rclpy.shutdown()
+def graph() -> Iterator[Client]:
+    with running_bridge(f"rate:={RATE}", "width:=160", "height:=120", "seed:=4", "real_time_factor:=4.0") as client:
+        client.until(lambda: len(client.received[topics.ALIGNED_DEPTH_IMAGE]) >= 4)
+        yield client
 
 
 def _ns(stamp) -> int:
     return stamp.sec * 10**9 + stamp.nanosec
 
 
-def test_topics_types_and_qos(graph) -> None:
-    from rclpy.qos import QoSDurabilityPolicy, QoSReliabilityPolicy
-
-    for topic in TOPICS:
-        (info,) = graph.node.get_publishers_info_by_topic(topic.name)
-        assert info.node_name == "sim_bridge"
-        assert info.topic_type == topic.msgtype
-        assert info.qos_profile.reliability == QoSReliabilityPolicy.RELIABLE
-        latched = info.qos_profile.durability == QoSDurabilityPolicy.TRANSIENT_LOCAL
-        assert latched == (topic.qos == "latched"), topic.name
-
-
-def test_images_come_at_their_rate_with_their_camera_info(graph) -> None:
+def test_images_come_at_their_rate_with_their_camera_info(graph: Client) -> None:
     from realdiff_core.image import image_to_numpy
 
     for name, encoding, frame in (
@@ -122,7 +59,7 @@ def test_images_come_at_their_rate_with_their_camera_info(graph) -> None:
         assert infos[stamps[0]].distortion_model == "plumb_bob"
 
 
-def test_clock_leads_and_states_follow_at_50_hz(graph) -> None:
+def test_clock_leads_and_states_follow_at_50_hz(graph: Client) -> None:
     clocks = [_ns(message.clock) for message in graph.received[topics.CLOCK]]
     assert np.all(np.diff(clocks) > 0)
     states = graph.received[topics.JOINT_STATES]
@@ -132,7 +69,7 @@ def test_clock_leads_and_states_follow_at_50_hz(graph) -> None:
     assert list(states[0].name)[-1] == "fr3_finger_joint2"
 
 
-def test_latched_provenance_and_static_frames(graph) -> None:
+def test_latched_provenance_and_static_frames(graph: Client) -> None:
     (provenance,) = graph.received[topics.PROVENANCE][-1:]
     assert list(provenance.topics) == [topics.DEPTH_IMAGE, topics.ALIGNED_DEPTH_IMAGE]
     assert list(provenance.kinds) == [provenance.CLEAN_SIM] * 2
@@ -140,7 +77,7 @@ def test_latched_provenance_and_static_frames(graph) -> None:
     assert {topics.COLOR_FRAME, topics.DEPTH_FRAME, "fr3_hand_tcp"} <= frames
 
 
-def test_reset_and_its_errors(graph) -> None:
+def test_reset_and_its_errors(graph: Client) -> None:
     from realdiff_msgs.srv import Reset
 
     first = graph.call(Reset, "/sim_bridge/reset", seed=7)
@@ -154,71 +91,129 @@ def test_reset_and_its_errors(graph) -> None:
     assert "can_to_plate" in wrong.message
 
 
-def test_depth_sensor_is_never_mislabelled(graph) -> None:
+def test_depth_sensor_is_never_mislabelled(graph: Client) -> None:
     from realdiff_msgs.srv import SetDepthSensor
 
-    assert graph.call(SetDepthSensor, "/sim_bridge/set_depth_sensor", sensor="clean").success
-    refused = graph.call(SetDepthSensor, "/sim_bridge/set_depth_sensor", sensor="lidar")
+    name, provenance = "/sim_bridge/set_depth_sensor", graph.received[topics.PROVENANCE]
+    assert graph.call(SetDepthSensor, name, sensor="stereo").success
+    graph.until(lambda: list(provenance[-1].kinds) == [provenance[-1].STEREO_SIM] * 2)
+    switched = len(graph.received[topics.DEPTH_IMAGE])
+    graph.until(lambda: len(graph.received[topics.DEPTH_IMAGE]) >= switched + 2)
+    assert graph.call(SetDepthSensor, name, sensor="clean").success
+    graph.until(lambda: list(provenance[-1].kinds) == [provenance[-1].CLEAN_SIM] * 2)
+    refused = graph.call(SetDepthSensor, name, sensor="lidar")
     assert not refused.success
     assert "clean" in refused.message
+    stereo, clean = graph.received[topics.DEPTH_IMAGE][switched + 1], graph.received[topics.DEPTH_IMAGE][0]
+    holes = [np.mean(np.frombuffer(image.data, np.uint16) == 0) for image in (clean, stereo)]
+    assert holes[1] > holes[0]
 
 
-def _goal_positions(graph) -> list[float]:
-    return [value + 0.1 for value in graph.received[topics.JOINT_STATES][-1].position[:7]]
+def _positions(graph: Client) -> np.ndarray:
+    count = len(graph.received[topics.JOINT_STATES])
+    graph.until(lambda: len(graph.received[topics.JOINT_STATES]) > count)
+    return np.array(graph.received[topics.JOINT_STATES][-1].position[:7])
 
 
-def _trajectory(positions: list[float]):
+def _trajectory(positions, seconds: float = 1.0, **header):
     from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-    point = JointTrajectoryPoint(positions=positions, velocities=[0.0] * 7)
-    point.time_from_start.sec = 1
-    return JointTrajectory(joint_names=[f"fr3_joint{i}" for i in range(1, 8)], points=[point])
+    point = JointTrajectoryPoint(positions=[float(value) for value in positions], velocities=[0.0] * 7)
+    point.time_from_start.sec, point.time_from_start.nanosec = int(seconds), int(seconds % 1 * 1e9)
+    message = JointTrajectory(joint_names=list(ARM_JOINTS), points=[point])
+    message.header.stamp.sec = header.get("sec", 0)
+    return message
 
 
-def test_arm_follows_the_topic_and_survives_nan(graph) -> None:
+def _swing(graph: Client, share: float = 1.0) -> list[float]:
+    """A goal away from the present position, back and forth, so that no limit is reached."""
+    present = _positions(graph)
+    target = np.array([0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785])
+    return list(present + share * np.where(np.abs(present - target) < 0.05, 0.15, target - present))
+
+
+def _near(graph: Client, wanted) -> bool:
+    return bool(np.allclose(graph.received[topics.JOINT_STATES][-1].position[:7], wanted, atol=5e-3))
+
+
+def test_arm_follows_the_topic_and_survives_nan(graph: Client) -> None:
     from trajectory_msgs.msg import JointTrajectory
 
     publisher = graph.node.create_publisher(JointTrajectory, topics.ARM_TRAJECTORY, 1)
     graph.until(lambda: publisher.get_subscription_count() == 1)
+    wanted = _swing(graph)
     publisher.publish(_trajectory([float("nan")] * 7))
-    wanted = _goal_positions(graph)
+    graph.until(lambda: any("NaN" in line for line in graph.log))
     publisher.publish(_trajectory(wanted))
-    graph.until(lambda: np.allclose(graph.received[topics.JOINT_STATES][-1].position[:7], wanted, atol=5e-3))
+    graph.until(lambda: _near(graph, wanted))
 
 
-def test_follow_joint_trajectory_action(graph) -> None:
+def test_follow_joint_trajectory_with_feedback_state_and_query(graph: Client) -> None:
     from action_msgs.msg import GoalStatus
     from control_msgs.action import FollowJointTrajectory
+    from control_msgs.srv import QueryTrajectoryState
 
-    name = "/fr3_arm_controller/follow_joint_trajectory"
-    wanted = _goal_positions(graph)
-    outcome = graph.act(FollowJointTrajectory, name, FollowJointTrajectory.Goal(trajectory=_trajectory(wanted)))
-    assert outcome.status == GoalStatus.STATUS_SUCCEEDED
-    assert outcome.result.error_code == FollowJointTrajectory.Result.SUCCESSFUL
-    graph.until(
-        lambda: np.allclose(graph.received[topics.JOINT_STATES][-1].position[:7], wanted, atol=5e-3), timeout_s=10
+    feedback: list = []
+    wanted = _swing(graph)
+    goal = FollowJointTrajectory.Goal(trajectory=_trajectory(wanted))
+    handle = graph.send(FollowJointTrajectory, FOLLOW, goal, feedback)
+    outcome = handle.get_result_async()
+    query = graph.call(QueryTrajectoryState, "/fr3_arm_controller/query_state")
+    assert not query.success  # time 0 lies before the trajectory
+    assert "before" in query.message
+    graph.until(outcome.done)
+    assert outcome.result().status == GoalStatus.STATUS_SUCCEEDED
+    assert outcome.result().result.error_code == FollowJointTrajectory.Result.SUCCESSFUL
+    graph.until(lambda: _near(graph, wanted), timeout_s=10)
+    assert len(feedback) > 3
+    np.testing.assert_allclose(
+        np.array(feedback[-1].desired.positions) - np.array(feedback[-1].actual.positions), feedback[-1].error.positions
     )
-    wrong = _trajectory(wanted)
-    wrong.joint_names[0] = "panda_joint1"
-    outcome = graph.act(FollowJointTrajectory, name, FollowJointTrajectory.Goal(trajectory=wrong))
-    assert outcome.status == GoalStatus.STATUS_ABORTED
-    assert outcome.result.error_code == FollowJointTrajectory.Result.INVALID_JOINTS
+    state = graph.received["/fr3_arm_controller/controller_state"][-1]
+    assert list(state.joint_names) == list(ARM_JOINTS)
+    assert len(state.reference.positions) == len(state.feedback.velocities) == len(state.output.positions) == 7
 
 
-def test_new_goal_replaces_the_old_and_cancelling_stops_the_arm(graph) -> None:
+def test_impossible_goals_end_with_their_code_and_a_reason(graph: Client) -> None:
     from action_msgs.msg import GoalStatus
     from control_msgs.action import FollowJointTrajectory
-    from rclpy.action import ActionClient
 
-    client = ActionClient(graph.node, FollowJointTrajectory, "/fr3_arm_controller/follow_joint_trajectory")
-    graph.until(client.server_is_ready)
-    slow = _trajectory(_goal_positions(graph))
-    slow.points[0].time_from_start.sec = 60
-    handles = []
-    for _ in range(2):
-        future = client.send_goal_async(FollowJointTrajectory.Goal(trajectory=slow))
-        graph.until(future.done)
-        handles.append(future.result())
+    codes = FollowJointTrajectory.Result
+    wanted = _swing(graph)
+    strange, late = _trajectory(wanted), _trajectory(wanted, sec=1)
+    strange.joint_names[0] = "panda_joint1"
+    moving = _trajectory(wanted)
+    moving.points[0].velocities[2] = 0.1
+    for trajectory, code, reason in (
+        (strange, codes.INVALID_JOINTS, "fr3_joint1"),
+        (late, codes.OLD_HEADER_TIMESTAMP, "past"),
+        (moving, codes.INVALID_GOAL, "velocity"),
+        (_trajectory([float("nan")] * 7), codes.INVALID_GOAL, "NaN"),
+        (_trajectory([9.0] * 7), codes.INVALID_GOAL, "limits"),
+        (_trajectory(wanted, 0.001), codes.INVALID_GOAL, "faster"),
+    ):
+        outcome = graph.act(FollowJointTrajectory, FOLLOW, FollowJointTrajectory.Goal(trajectory=trajectory))
+        assert (outcome.status, outcome.result.error_code) == (GoalStatus.STATUS_ABORTED, code)
+        assert reason in outcome.result.error_string
+
+
+def test_a_path_tolerance_aborts(graph: Client) -> None:
+    from control_msgs.action import FollowJointTrajectory
+    from control_msgs.msg import JointTolerance
+
+    goal = FollowJointTrajectory.Goal(trajectory=_trajectory(_swing(graph), 0.3))
+    goal.path_tolerance = [JointTolerance(name="fr3_joint2", position=1e-6)]
+    outcome = graph.act(FollowJointTrajectory, FOLLOW, goal)
+    assert outcome.result.error_code == FollowJointTrajectory.Result.PATH_TOLERANCE_VIOLATED
+    assert "fr3_joint2" in outcome.result.error_string
+
+
+def test_new_goal_replaces_the_old_and_cancelling_stops_the_arm(graph: Client) -> None:
+    from action_msgs.msg import GoalStatus
+    from control_msgs.action import FollowJointTrajectory
+
+    slow = FollowJointTrajectory.Goal(trajectory=_trajectory(_swing(graph), 60.0))
+    handles = [graph.send(FollowJointTrajectory, FOLLOW, slow) for _ in range(2)]
     replaced = handles[0].get_result_async()
     graph.until(replaced.done)
     assert replaced.result().status == GoalStatus.STATUS_ABORTED
@@ -226,15 +221,55 @@ def test_new_goal_replaces_the_old_and_cancelling_stops_the_arm(graph) -> None:
     graph.until(handles[1].cancel_goal_async().done)
     graph.until(cancelled.done)
     assert cancelled.result().status == GoalStatus.STATUS_CANCELED
+    before = _positions(graph)
+    np.testing.assert_allclose(_positions(graph), before, atol=1e-3)
 
 
-def test_gripper_actions(graph) -> None:
+def test_a_client_that_vanishes_leaves_the_goal_to_the_controller(graph: Client) -> None:
+    """As the real controller: the motion goes on to its end, and the next client is served."""
+    from control_msgs.action import FollowJointTrajectory
+
+    wanted = _swing(graph)
+    script = textwrap.dedent(
+        f"""
+        import os, rclpy
+        from rclpy.action import ActionClient
+        from control_msgs.action import FollowJointTrajectory
+        from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+        rclpy.init()
+        node = rclpy.create_node("vanishing")
+        client = ActionClient(node, FollowJointTrajectory, {FOLLOW!r})
+        assert client.wait_for_server(timeout_sec=30.0)
+        point = JointTrajectoryPoint(positions={[float(value) for value in wanted]}, velocities=[0.0] * 7)
+        point.time_from_start.sec = 2
+        trajectory = JointTrajectory(joint_names={list(ARM_JOINTS)}, points=[point])
+        sent = client.send_goal_async(FollowJointTrajectory.Goal(trajectory=trajectory))
+        rclpy.spin_until_future_complete(node, sent, timeout_sec=30.0)
+        assert sent.result().accepted
+        sent.result().get_result_async()
+        for _ in range(3):
+            rclpy.spin_once(node, timeout_sec=0.1)
+        os._exit(9)
+        """
+    )
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(graph.domain)}
+    assert subprocess.run([sys.executable, "-c", script], timeout=60, check=False, env=environment).returncode == 9
+    graph.until(lambda: _near(graph, wanted))
+    back = FollowJointTrajectory.Goal(trajectory=_trajectory(_swing(graph)))
+    assert graph.act(FollowJointTrajectory, FOLLOW, back).result.error_code == FollowJointTrajectory.Result.SUCCESSFUL
+
+
+def test_gripper_actions(graph: Client) -> None:
     from action_msgs.msg import GoalStatus
-    from franka_msgs.action import Grasp, Move
+    from control_msgs.action import GripperCommand
+    from franka_msgs.action import Grasp, Homing, Move
+    from std_srvs.srv import Trigger
 
-    outcome = graph.act(Move, "/franka_gripper/move", Move.Goal(width=0.03, speed=0.1))
+    feedback: list = []
+    outcome = graph.act(Move, "/franka_gripper/move", Move.Goal(width=0.03, speed=0.1), feedback)
     assert outcome.status == GoalStatus.STATUS_SUCCEEDED
     assert outcome.result.success
+    assert 0.03 < max(message.current_width for message in feedback) <= 0.081
     graph.until(lambda: abs(sum(graph.received[topics.GRIPPER_JOINT_STATES][-1].position) - 0.03) < 3e-3)
     outcome = graph.act(Grasp, "/franka_gripper/grasp", Grasp.Goal(width=0.05, speed=0.1, force=20.0))
     assert outcome.status == GoalStatus.STATUS_ABORTED
@@ -242,10 +277,76 @@ def test_gripper_actions(graph) -> None:
     outcome = graph.act(Move, "/franka_gripper/move", Move.Goal(width=0.5, speed=0.1))
     assert not outcome.result.success
 
+    goal = GripperCommand.Goal()
+    goal.command.position = 0.02  # per finger
+    outcome = graph.act(GripperCommand, "/franka_gripper/gripper_action", goal)
+    assert outcome.status == GoalStatus.STATUS_SUCCEEDED
+    assert outcome.result.reached_goal
+    assert outcome.result.position == pytest.approx(0.04, abs=2e-3)
+    for impossible in (-0.01, 0.2, float("nan")):
+        goal.command.position = impossible
+        assert not graph.act(GripperCommand, "/franka_gripper/gripper_action", goal).result.reached_goal
+
+    handle = graph.send(Move, "/franka_gripper/move", Move.Goal(width=0.0, speed=0.01))
+    outcome = handle.get_result_async()
+    assert graph.call(Trigger, "/franka_gripper/stop").success
+    graph.until(outcome.done)
+    assert "stopped" in outcome.result().result.error
+    assert graph.act(Homing, "/franka_gripper/homing", Homing.Goal()).result.success
+
+
+def test_reflex_and_its_three_steps(graph: Client) -> None:
+    """The hand is sent through the table; then each step of the recovery is tried too early, and in time."""
+    from control_msgs.action import FollowJointTrajectory
+    from controller_manager_msgs.srv import ListControllers, SetHardwareComponentState, SwitchController
+    from franka_msgs.action import ErrorRecovery
+    from lifecycle_msgs.msg import State
+
+    from realdiff_msgs.srv import Reset
+
+    assert graph.call(Reset, "/sim_bridge/reset", seed=4).success
+    kinematics, joints = ArmKinematics(), _positions(graph)
+    kinematics.reset(joints)
+    goal = kinematics.tcp
+    goal.position[2] = -0.05
+    for _ in range(200):
+        joints = kinematics.step(goal, 0.05)
+    trajectory = FollowJointTrajectory.Goal(trajectory=_trajectory(joints, 4.0))
+    outcome = graph.act(FollowJointTrajectory, FOLLOW, trajectory)
+    assert outcome.result.error_code == FollowJointTrajectory.Result.INVALID_GOAL
+    assert "reflex" in outcome.result.error_string
+    states = graph.received[ROBOT_STATE]
+    graph.until(lambda: states[-1].robot_mode == states[-1].ROBOT_MODE_REFLEX)
+    assert states[-1].current_errors.cartesian_reflex
+    assert not graph.send(FollowJointTrajectory, FOLLOW, trajectory).accepted
+
+    def hardware() -> bool:
+        fields = {"name": HARDWARE_COMPONENT, "target_state": State(label="active")}
+        service = f"{CONTROLLER_MANAGER}/set_hardware_component_state"
+        return bool(graph.call(SetHardwareComponentState, service, **fields).ok)
+
+    def controller() -> bool:
+        fields = {"activate_controllers": ["fr3_arm_controller"], "strictness": SwitchController.Request.STRICT}
+        return bool(graph.call(SwitchController, f"{CONTROLLER_MANAGER}/switch_controller", **fields).ok)
+
+    assert not controller()
+    assert not hardware()
+    graph.act(ErrorRecovery, ERROR_RECOVERY, ErrorRecovery.Goal())
+    assert not controller()
+    assert hardware()
+    listed = graph.call(ListControllers, f"{CONTROLLER_MANAGER}/list_controllers").controller
+    assert {entry.name: entry.state for entry in listed}["fr3_arm_controller"] == "inactive"
+    assert controller()
+    graph.until(lambda: states[-1].robot_mode == states[-1].ROBOT_MODE_MOVE)
+    assert states[-1].last_motion_errors.cartesian_reflex
+    ready = [0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785]
+    back = graph.act(FollowJointTrajectory, FOLLOW, FollowJointTrajectory.Goal(trajectory=_trajectory(ready, 2.0)))
+    assert back.result.error_code == FollowJointTrajectory.Result.SUCCESSFUL
+
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_the_node_cleanly(number: int) -> None:
-    process = _start("rate:=2.0", "width:=64", "height:=48")
+    process = start_bridge("rate:=2.0", "width:=64", "height:=48")
     try:
         for line in process.stdout:
             if "simulating" in line:
@@ -265,10 +366,11 @@ def test_signals_end_the_node_cleanly(number: int) -> None:
         ("behaviour:=dance", "idle or expert"),
         ("rate:=-3.0", "parameter rate"),
         ("rate:=fast", "parameter rate"),
+        ("gripper_name:=my gripper", "parameter gripper_name"),
     ],
 )
 def test_wrong_parameters_are_refused(parameter: str, message: str) -> None:
-    process = _start(parameter)
+    process = start_bridge(parameter)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 2, output
     assert message in output

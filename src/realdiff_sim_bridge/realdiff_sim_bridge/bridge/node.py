@@ -8,34 +8,37 @@ from __future__ import annotations
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
+from realdiff_core.contract import contract
 from realdiff_core.errors import ConfigError, RealdiffError
 
 from realdiff_core import topics
 from realdiff_msgs.srv import Reset, SetDepthSensor
-from realdiff_sim_bridge.bridge.actions import ArmAndGripper
+from realdiff_sim_bridge.bridge.arm_server import ArmServer
+from realdiff_sim_bridge.bridge.depth_sensor import SENSORS, SensorName
+from realdiff_sim_bridge.bridge.gripper_server import GripperServer
 from realdiff_sim_bridge.bridge.parameters import PARAMETERS, Parameter, session_settings
-from realdiff_sim_bridge.bridge.ros_messages import message_class, to_message
+from realdiff_sim_bridge.bridge.publishers import Publishers
+from realdiff_sim_bridge.bridge.recovery_server import RecoveryServer
+from realdiff_sim_bridge.bridge.robot_state import STATE_TOPICS
 from realdiff_sim_bridge.bridge.session import Session
-from realdiff_sim_bridge.contract import TOPICS, TopicContract
+from realdiff_sim_bridge.contract import TABLE
 from realdiff_sim_bridge.errors import SimulationError
 from realdiff_sim_bridge.streams import Outgoing
 
 NODE_NAME = "sim_bridge"
-DEPTH_SENSORS = ("clean",)
-"""Depth sensors that this bridge can switch to."""
 
-_POLL_S = 0.002
-"""Rest between looks at the executor. Waiting inside it would spin without rest while a goal is awaited."""
+_POLL_S = 0.005
+"""Rest between looks at the executor while a goal is awaited: waiting inside it would spin without rest then."""
 
 _REPORT_S = 1.0
 _SLOW = 0.9
@@ -46,7 +49,7 @@ class SimBridge(Node):
     """The bridge node; `run` is its main loop."""
 
     def __init__(self) -> None:
-        """Declares parameters, builds the scene and opens topics and services.
+        """Declares parameters, builds the scene and opens topics, actions and services.
 
         Raises:
             RealdiffError: A parameter is wrong, or nothing can be rendered on this machine.
@@ -54,11 +57,19 @@ class SimBridge(Node):
         super().__init__(NODE_NAME)
         values = {item.name: self._declared(item) for item in PARAMETERS}
         self._speed = float(values["real_time_factor"])
-        self._types = {topic.name: topic.msgtype for topic in TOPICS}
-        self._opened = {topic.name: self._open_publisher(topic) for topic in TOPICS}
+        controller, gripper = _name(values, "arm_controller"), _name(values, "gripper_name")
+        optional = {topics.EXTRINSICS, *STATE_TOPICS}
+        optional |= {topics.POINTS} if values["pointcloud.enable"] else set()
+        optional |= {topics.RGBD} if values["enable_rgbd"] else set()
+        self._output = Publishers(
+            self, TABLE, contract(gripper=gripper, arm_controller=controller), color_qos=values["color_qos"],
+            depth_qos=values["depth_qos"], optional=optional,
+        )  # fmt: skip
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.session = Session(session_settings(values), self._wanted)
-        self._arm = ArmAndGripper(self, self.session)
+        self.session = Session(session_settings(values), self._output.wanted, self.get_logger().error)
+        self._arm = ArmServer(self, self.session, controller, reject_invalid=values["invalid_goals"] == "reject")
+        self._gripper = GripperServer(self, self.session, gripper)
+        self._recovery = RecoveryServer(self, self.session, controller)
         self.create_service(Reset, "~/reset", self._on_reset)
         self.create_service(SetDepthSensor, "~/set_depth_sensor", self._on_depth_sensor)
         self._report_from = (0.0, 0, 0)
@@ -94,28 +105,16 @@ class SimBridge(Node):
             raise ConfigError(f"parameter {item.name} is wrong", expected=" or ".join(item.choices), got=value)
         return value
 
-    def _open_publisher(self, topic: TopicContract) -> Any:
-        qos = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.RELIABLE)
-        if topic.qos == "latched":
-            qos = QoSProfile(
-                depth=1, reliability=QoSReliabilityPolicy.RELIABLE, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL
-            )
-        return self.create_publisher(message_class(topic.msgtype), topic.name, qos)
-
-    def _wanted(self, topic: str) -> bool:
-        return bool(self._opened[topic].get_subscription_count())
-
     def _publish(self, messages: list[Outgoing]) -> None:
-        for message in messages:
-            self._opened[message.topic].publish(to_message(self._types[message.topic], message.fields))
-            self._frames += int(message.topic == topics.COLOR_INFO)
+        self._output.publish(messages)
+        self._frames += sum(message.topic == topics.COLOR_INFO for message in messages)
 
     def _on_reset(self, request: Reset.Request, response: Reset.Response) -> Reset.Response:
         try:
-            self._arm.cancel("the scene has been reset")
             response.message = self.session.reset(int(request.seed), request.task)
         except RealdiffError as error:
             response.success, response.message = False, str(error)
+            self.get_logger().error(f"reset: {error}")
             return response
         self._publish(self.session.latched())
         response.success = True
@@ -125,12 +124,19 @@ class SimBridge(Node):
     def _on_depth_sensor(
         self, request: SetDepthSensor.Request, response: SetDepthSensor.Response
     ) -> SetDepthSensor.Response:
-        response.success = request.sensor in DEPTH_SENSORS
-        response.message = (
-            f"depth topics carry the sensor '{request.sensor}'"
-            if response.success
-            else f"depth sensor '{request.sensor}' isn't available here; available: {', '.join(DEPTH_SENSORS)}"
-        )
+        try:
+            if request.sensor not in SENSORS:
+                raise ConfigError(
+                    f"depth sensor '{request.sensor}' isn't available here", expected=" or ".join(SENSORS),
+                    got=request.sensor,
+                )  # fmt: skip
+            self.session.set_sensor(cast(SensorName, request.sensor))
+        except RealdiffError as error:
+            response.success, response.message = False, str(error)
+            return response
+        self._publish(self.session.latched())
+        response.success, response.message = True, f"depth topics carry the sensor '{request.sensor}'"
+        self.get_logger().info(response.message)
         return response
 
     def run(self, executor: SingleThreadedExecutor, stopped: Callable[[], bool]) -> None:
@@ -144,11 +150,11 @@ class SimBridge(Node):
             try:
                 self._publish(self.session.advance())
                 self._arm.update()
+                self._gripper.update()
                 if self.session.next_episode():
                     self._publish(self.session.latched())
             except SimulationError as error:
                 self.get_logger().error(f"{error}; the scene is reset")
-                self._arm.cancel("the simulation has become unstable")
                 self.session.reset(self.session.seed + 1)
                 self._publish(self.session.latched())
             due = wall
@@ -156,11 +162,22 @@ class SimBridge(Node):
                 due = wall + (self.session.time_ns - simulated) * 1e-9 / self._speed
                 if time.monotonic() - due > 0.2:  # too slow for this machine: no race to catch up
                     wall, simulated = time.monotonic(), self.session.time_ns
-            executor.spin_once(timeout_sec=0.0)
+            self._serve(executor, 0.0)
             while not stopped() and (left := due - time.monotonic()) > 0.0:
-                executor.spin_once(timeout_sec=0.0)
-                time.sleep(min(left, _POLL_S))
+                if self._arm.waiting or self._gripper.waiting:
+                    self._serve(executor, 0.0)
+                    time.sleep(max(0.0, min(due - time.monotonic(), _POLL_S)))
+                else:
+                    self._serve(executor, left)
             self._report()
+
+    def _serve(self, executor: SingleThreadedExecutor, timeout_s: float) -> None:
+        """Serves one request, if one comes in time."""
+        try:
+            executor.spin_once(timeout_sec=timeout_s)
+        except Exception:
+            # Whatever a request or a client that has vanished leads to: it is reported, and the robot stays in hand.
+            self.get_logger().error(f"a request has failed:\n{traceback.format_exc()}")
 
     def _report(self) -> None:
         """Publishes speed and frame rate once a second."""
@@ -180,6 +197,8 @@ class SimBridge(Node):
                 KeyValue(key="real_time_factor", value=f"{speed:.3f}"),
                 KeyValue(key="camera_rate_hz", value=f"{rate:.2f}"),
                 KeyValue(key="episode", value=str(self.session.episode)),
+                KeyValue(key="depth_sensor", value=self.session.sensor),
+                KeyValue(key="robot_mode", value=self.session.robot.mode(self.session.time_ns).name.lower()),
             ],
         )
         array = DiagnosticArray(status=[status])
@@ -191,6 +210,16 @@ class SimBridge(Node):
                 throttle_duration_sec=30.0,
             )
         self._report_from = (time.monotonic(), self.session.time_ns, self._frames)
+
+
+def _name(values: dict[str, Any], parameter: str) -> str:
+    """A name that becomes a part of topics' names."""
+    name = str(values[parameter]).strip("/")
+    if not name or not all(part.isidentifier() for part in name.split("/")):
+        raise ConfigError(
+            f"parameter {parameter} is wrong", expected="a node's name such as franka_gripper", got=values[parameter]
+        )
+    return name
 
 
 def spin(arguments: list[str]) -> int:

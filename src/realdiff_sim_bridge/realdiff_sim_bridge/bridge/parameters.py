@@ -1,11 +1,12 @@
-"""The bridge node's parameters: one table for declaration, help text and checks."""
+"""The bridge node's parameters: one table for declaration, launch file, help text and checks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from realdiff_sim_bridge.bridge.session import SessionSettings
+if TYPE_CHECKING:
+    from realdiff_sim_bridge.bridge.session import SessionSettings
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,13 @@ class Parameter:
     """
 
     name: str
-    default: str | int | float
+    default: str | int | float | bool
     description: str
     choices: tuple[str, ...] = ()
     bounds: tuple[float, float] | None = None
 
+
+_QOS = ("DEFAULT", "SYSTEM_DEFAULT", "SENSOR_DATA")
 
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter("task", "can_to_plate", "task name (config/tasks), or the path of a task's .yaml file"),
@@ -40,11 +43,38 @@ PARAMETERS: tuple[Parameter, ...] = (
         "real_time_factor", 1.0, "simulation seconds per second; 0: as fast as the machine can", bounds=(0.0, 100.0)
     ),
     Parameter("simulator", "mujoco", "simulator", ("mujoco",)),
-)
+    Parameter("depth_sensor", "clean", "rendered depth, or the simulated stereo camera's", ("clean", "stereo")),
+    Parameter("gripper_name", "franka_gripper", "name of the gripper's node; MoveIt's configuration says fr3_gripper"),
+    Parameter("arm_controller", "fr3_arm_controller", "name of the joint trajectory controller"),
+    Parameter("color_qos", "DEFAULT", "reliability of the colour image, as the camera driver's parameter", _QOS),
+    Parameter("depth_qos", "DEFAULT", "reliability of the depth images, as the camera driver's parameter", _QOS),
+    Parameter("pointcloud.enable", False, "make coloured point clouds, as the camera driver's parameter"),
+    Parameter("enable_rgbd", False, "publish RGBD messages, as the camera driver's parameter"),
+    Parameter("collision_force", 60.0, "external force that is a reflex [N]; 0: none is", bounds=(0.0, 1e6)),
+    Parameter("collision_torque", 40.0, "external joint torque that is a reflex [N·m]; 0: none is", bounds=(0.0, 1e6)),
+    Parameter("constraints.goal_time", 0.0, "time to meet the goal tolerance [s]; 0: for ever", bounds=(0.0, 1e6)),
+    Parameter(
+        "constraints.stopped_velocity_tolerance", 0.01, "goal tolerance of the joints' speed [rad/s]; 0: off",
+        bounds=(0.0, 1e3),
+    ),
+    Parameter("constraints.trajectory", 0.0, "path tolerance of all joints [rad]; 0: off", bounds=(0.0, 1e3)),
+    Parameter("constraints.goal", 0.0, "goal tolerance of all joints [rad]; 0: off", bounds=(0.0, 1e3)),
+    Parameter("allow_partial_joints_goal", False, "accept trajectories that name some of the joints only"),
+    Parameter("allow_nonzero_velocity_at_trajectory_end", False, "accept trajectories that end in motion"),
+    Parameter(
+        "invalid_goals", "abort",
+        "impossible trajectories: 'abort' with code and reason, or 'reject' as the real controller",
+        ("abort", "reject"),
+    ),
+)  # fmt: skip
 
 
 def session_settings(values: dict[str, Any]) -> SessionSettings:
     """Turns parameter values (checked against `PARAMETERS` before) into a session's settings."""
+    from realdiff_sim_bridge.bridge.arm_controller import ControllerSettings
+    from realdiff_sim_bridge.bridge.robot import ReflexLimits
+    from realdiff_sim_bridge.bridge.session import SessionSettings
+
     return SessionSettings(
         task=str(values["task"]),
         seed=int(values["seed"]),
@@ -55,6 +85,19 @@ def session_settings(values: dict[str, Any]) -> SessionSettings:
         quality=cast(Literal["good", "fast"], values["quality"]),
         behaviour=cast(Literal["idle", "expert"], values["behaviour"]),
         simulator=str(values["simulator"]),
+        sensor=cast(Literal["clean", "stereo"], values["depth_sensor"]),
+        controller=ControllerSettings(
+            allow_partial_joints_goal=bool(values["allow_partial_joints_goal"]),
+            allow_nonzero_velocity_at_trajectory_end=bool(values["allow_nonzero_velocity_at_trajectory_end"]),
+            goal_time=float(values["constraints.goal_time"]),
+            stopped_velocity_tolerance=float(values["constraints.stopped_velocity_tolerance"]),
+            trajectory=float(values["constraints.trajectory"]),
+            goal=float(values["constraints.goal"]),
+        ),
+        arm_controller=str(values["arm_controller"]),
+        reflex=ReflexLimits(float(values["collision_force"]), float(values["collision_torque"])),
+        points=bool(values["pointcloud.enable"]),
+        rgbd=bool(values["enable_rgbd"]),
     )
 
 
@@ -63,18 +106,21 @@ def help_text() -> str:
     lines = [
         "usage: ros2 run realdiff_sim_bridge sim_bridge [--ros-args -p NAME:=VALUE …]",
         "",
-        "Simulates a Franka FR3 and a RealSense D435 behind the topics of their real drivers.",
+        "Simulates a Franka FR3 and a RealSense D435 behind the topics, services and actions of their real drivers.",
         "",
         "parameters:",
     ]
+    width = max(len(item.name) for item in PARAMETERS)
     for item in PARAMETERS:
         choices = f" ({' | '.join(item.choices)})" if item.choices else ""
-        lines.append(f"  {item.name:<18}{item.description}{choices} [{item.default}]")
+        default = str(item.default).lower() if isinstance(item.default, bool) else item.default
+        lines.append(f"  {item.name:<{width}}  {item.description}{choices} [{default}]")
     lines += [
         "",
         "examples:",
         "  ros2 run realdiff_sim_bridge sim_bridge --ros-args -p behaviour:=expert",
         "  ros2 launch realdiff sim.launch.py behaviour:=expert rate:=10.0",
         "  ros2 service call /sim_bridge/reset realdiff_msgs/srv/Reset '{seed: 7}'",
+        "  ros2 service call /sim_bridge/set_depth_sensor realdiff_msgs/srv/SetDepthSensor '{sensor: stereo}'",
     ]
     return "\n".join(lines)

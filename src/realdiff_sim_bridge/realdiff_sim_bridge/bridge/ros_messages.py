@@ -27,7 +27,11 @@ def to_message(msgtype: str, fields: Mapping[str, Any]) -> Any:
         msgtype: Message type.
         fields: Values by field name: numbers, texts, bytes, NumPy arrays, lists; dictionaries for nested messages.
     """
-    message = message_class(msgtype)()
+    return fill(message_class(msgtype)(), fields)
+
+
+def fill(message: Any, fields: Mapping[str, Any]) -> Any:
+    """Sets fields of a message and returns it; see `to_message`."""
     types = message.get_fields_and_field_types()
     for name, value in fields.items():
         setattr(message, name, _converted(types[name], value))

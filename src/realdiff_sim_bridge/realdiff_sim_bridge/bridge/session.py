@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import numpy as np
 from realdiff_core.errors import ConfigError
-from realdiff_core.provenance import BagProvenance, DepthKind
+from realdiff_core.provenance import BagProvenance
 
 from realdiff_core import topics
 from realdiff_sim_bridge.adapters import Command, Quality, SimState, Simulator, Stream, create
 from realdiff_sim_bridge.adapters.base import CONTROL_PERIOD_NS
-from realdiff_sim_bridge.bridge.trajectory import JointTrajectory
+from realdiff_sim_bridge.bridge.arm_controller import ArmController, ControllerSettings
+from realdiff_sim_bridge.bridge.controller_state import CONTROLLER_STATE, controller_state
+from realdiff_sim_bridge.bridge.depth_sensor import DepthSensor, SensorName
+from realdiff_sim_bridge.bridge.external_force import NONE, force_sensor
+from realdiff_sim_bridge.bridge.gripper_controller import GripperController
+from realdiff_sim_bridge.bridge.robot import ReflexLimits, Robot
+from realdiff_sim_bridge.bridge.robot_state import STATE_TOPICS, RobotStateFields
+from realdiff_sim_bridge.bridge.trajectory import JointSample
 from realdiff_sim_bridge.cameras import CameraRig, camera_rig
 from realdiff_sim_bridge.experts import PickAndPlaceExpert
-from realdiff_sim_bridge.geometry import FloatArray
 from realdiff_sim_bridge.scene.robot import MAX_GRIPPER_WIDTH
 from realdiff_sim_bridge.streams import (
     Outgoing,
     camera_messages,
     clock,
     commanded_action,
+    extrinsics,
+    gripper_state,
     object_poses,
+    point_cloud,
     provenance_message,
+    rgbd,
     robot_messages,
     static_transforms,
     task_status,
@@ -39,6 +49,9 @@ START_NS = 1_000_000_000
 
 _PAUSE_NS = 1_000_000_000
 """Time between the end of the expert's episode and the next reset."""
+
+_GRIPPER_PERIOD_NS = 1_000_000_000 // 15
+"""The gripper driver's rate."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,12 @@ class SessionSettings:
         quality: Looks of the colour image.
         behaviour: "expert" plays the task again and again, "idle" obeys commands.
         simulator: Name of the simulator.
+        sensor: What the depth topics carry.
+        controller: Parameters of the arm's controller.
+        arm_controller: Its name.
+        reflex: What the robot stops for by itself; with the expert at work it doesn't.
+        points: Whether to make point clouds, if somebody wants them.
+        rgbd: Whether to make RGBD messages, if somebody wants them.
     """
 
     task: str = "can_to_plate"
@@ -66,6 +85,12 @@ class SessionSettings:
     quality: Quality = "fast"
     behaviour: Behaviour = "idle"
     simulator: str = "mujoco"
+    sensor: SensorName = "clean"
+    controller: ControllerSettings = field(default_factory=ControllerSettings)
+    arm_controller: str = "fr3_arm_controller"
+    reflex: ReflexLimits = field(default_factory=ReflexLimits)
+    points: bool = False
+    rgbd: bool = False
 
 
 class Session:
@@ -77,13 +102,26 @@ class Session:
     Args:
         settings: What to simulate.
         wanted: Tells whether anybody listens to a topic; images nobody wants are not rendered, as the real driver does.
+        report: Told about what the robot does by itself.
     """
 
-    def __init__(self, settings: SessionSettings, wanted: Callable[[str], bool] = lambda topic: True) -> None:
+    def __init__(
+        self,
+        settings: SessionSettings,
+        wanted: Callable[[str], bool] = lambda topic: True,
+        report: Callable[[str], None] = lambda text: None,
+    ) -> None:
         """Builds the scene and resets it."""
         self.settings = settings
         self._wanted = wanted
+        self._report = report
+        self._sensor_name: SensorName = settings.sensor
+        self._state_fields = RobotStateFields()
+        self.robot = Robot(settings.reflex, settings.arm_controller)
+        self.gripper = GripperController(MAX_GRIPPER_WIDTH)
+        self._external = NONE
         self._open(load_task(settings.task))
+        self.arm = ArmController(settings.controller, self._simulator.state().robot.arm_positions)
         self._offset_ns = START_NS
         self.episode = 0
         self.seed = settings.seed
@@ -93,13 +131,20 @@ class Session:
         settings = self.settings
         rig = camera_rig(task, width=settings.width, height=settings.height)
         simulator = create(settings.simulator, task, rig, quality=settings.quality)
-        expert = PickAndPlaceExpert(task)
-        for stream in get_args(Stream):  # a machine that can't render shall say so at once
-            simulator.render(stream)
+        try:
+            expert = PickAndPlaceExpert(task)
+            for stream in get_args(Stream):  # a machine that can't render shall say so at once
+                simulator.render(stream)
+            sensor = DepthSensor(simulator, self._sensor_name)
+        except Exception:
+            simulator.close()
+            raise
         self.task: Task = task
         self.rig: CameraRig = rig
         self._simulator: Simulator = simulator
         self._expert = expert
+        self._sensor = sensor
+        self._forces = force_sensor(simulator)
 
     def close(self) -> None:
         """Frees the simulator."""
@@ -149,33 +194,23 @@ class Session:
         state = self._simulator.state()
         self._expert.reset(state, seed)
         self._monitor = SuccessMonitor(self.task)
-        self._trajectory: tuple[JointTrajectory, int] | None = None
         self._command = Command(state.robot.arm_positions.copy(), MAX_GRIPPER_WIDTH)
+        self.robot.restart()
+        self.arm.active = True
+        self.arm.restart(self._command.joint_positions, "the scene has been reset")
+        self.gripper.restart(MAX_GRIPPER_WIDTH, "the scene has been reset")
+        self._external = NONE
         self._controls = self._frames = 0
+        self._gripper_due_ns = 0
         self._subtask = ""
         self._ended_ns: int | None = None
 
-    def follow(self, trajectory: JointTrajectory) -> None:
-        """Starts to follow a trajectory from now on; one that is being followed is dropped."""
-        self._refuse_expert("a trajectory")
-        self._trajectory = (trajectory, self._simulator.time_ns)
-
-    def hold(self) -> None:
-        """Drops the trajectory and holds the commanded position."""
-        self._trajectory = None
-
-    def grip(self, width: float) -> None:
-        """Opens or closes the gripper to a width [m].
+    def refuse_expert(self, what: str) -> None:
+        """Refuses commands while the expert is at work.
 
         Raises:
-            ConfigError: The width is outside the hand's range, or the expert is at work.
+            ConfigError: It is.
         """
-        self._refuse_expert("a gripper command")
-        if not (np.isfinite(width) and 0.0 <= width <= MAX_GRIPPER_WIDTH):
-            raise ConfigError("gripper width out of range", expected=f"0 … {MAX_GRIPPER_WIDTH} m", got=width)
-        self._command = Command(self._command.joint_positions, float(width))
-
-    def _refuse_expert(self, what: str) -> None:
         if self.settings.behaviour == "expert":
             raise ConfigError(
                 f"{what} is refused while the expert moves the robot",
@@ -184,10 +219,26 @@ class Session:
                 next_step="start the simulation with behaviour:=idle",
             )
 
+    def set_sensor(self, name: SensorName) -> None:
+        """Switches what the depth topics carry; the provenance changes with it.
+
+        Raises:
+            ConfigError: The simulator can't feed this sensor.
+        """
+        self._sensor = DepthSensor(self._simulator, name)
+        self._sensor_name = name
+
     @property
-    def trajectory_start(self) -> FloatArray:
-        """float64[7], from where a new trajectory starts: the commanded joint positions [rad]."""
-        return self._command.joint_positions
+    def sensor(self) -> SensorName:
+        """What the depth topics carry."""
+        return self._sensor_name
+
+    def switch_arm_controller(self) -> None:
+        """Lets the arm's controller follow what the robot says about it."""
+        if self.robot.controller_active and not self.arm.active:
+            self.arm.activate()
+        elif not self.robot.controller_active and self.arm.active:
+            self.arm.deactivate("the controller has been deactivated")
 
     def state(self) -> SimState:
         """The true state, stamped with the published time."""
@@ -196,17 +247,22 @@ class Session:
     def provenance(self) -> BagProvenance:
         """Where the depth topics' content comes from."""
         return BagProvenance(
-            depth=dict.fromkeys((topics.DEPTH_IMAGE, topics.ALIGNED_DEPTH_IMAGE), DepthKind.CLEAN_SIM),
+            depth=dict.fromkeys((topics.DEPTH_IMAGE, topics.ALIGNED_DEPTH_IMAGE), self._sensor.kind),
             source="simulation",
             task=self.task.name,
             seed=self.seed,
             simulator=f"{self._simulator.name} {self._simulator.version}",
             camera_profile=self.rig.profile.name,
+            notes=self._sensor.notes,
         )
 
     def latched(self) -> list[Outgoing]:
-        """Messages to publish once, and again after a reset: static frames and provenance."""
-        return [static_transforms(self.rig), provenance_message(self.time_ns, self.provenance())]
+        """Messages to publish once, and again after a reset: static frames, extrinsics and provenance."""
+        return [
+            static_transforms(self.rig),
+            extrinsics(self.rig),
+            provenance_message(self.time_ns, self.provenance()),
+        ]
 
     def advance(self) -> list[Outgoing]:
         """Runs to the next moment at which controller or camera acts.
@@ -230,37 +286,63 @@ class Session:
         messages = [clock(self.time_ns)]
         if control:
             self._controls += 1
-            messages += [*robot_messages(state), object_poses(state)]
             messages += self._act(truth)
+            messages += self._robot_messages(state)
         if frame:
             self._frames += 1
-            messages += camera_messages(
-                self.rig,
-                self.time_ns,
-                self._simulator.render("colour") if self._wanted(topics.COLOR_IMAGE) else None,
-                self._simulator.render("depth") if self._depth_wanted() else None,
-                self.settings.encoding,
-                aligned=self._wanted(topics.ALIGNED_DEPTH_IMAGE),
-            )
+            messages += self._camera_messages()
             messages.append(self._status(success))
         return messages
 
-    def _depth_wanted(self) -> bool:
-        return self._wanted(topics.DEPTH_IMAGE) or self._wanted(topics.ALIGNED_DEPTH_IMAGE)
+    def _robot_messages(self, state: SimState) -> list[Outgoing]:
+        messages = [m for m in robot_messages(state) if m.topic != topics.GRIPPER_JOINT_STATES]
+        messages.append(object_poses(state))
+        if state.time_ns - self._offset_ns >= self._gripper_due_ns:
+            self._gripper_due_ns += _GRIPPER_PERIOD_NS
+            messages.append(gripper_state(state))
+        if self._wanted(CONTROLLER_STATE):
+            messages.append(controller_state(state.time_ns, self.arm.state))
+        if any(map(self._wanted, STATE_TOPICS)):
+            messages += self._state_fields.messages(state, self.arm.state, self.robot, self._external)
+        return messages
+
+    def _camera_messages(self) -> list[Outgoing]:
+        settings = self.settings
+        points = settings.points and self._wanted(topics.POINTS)
+        combined = settings.rgbd and self._wanted(topics.RGBD)
+        colour_wanted = points or combined or self._wanted(topics.COLOR_IMAGE)
+        aligned_wanted = combined or self._wanted(topics.ALIGNED_DEPTH_IMAGE)
+        depth_wanted = points or aligned_wanted or self._wanted(topics.DEPTH_IMAGE)
+        colour = self._simulator.render("colour") if colour_wanted else None
+        depth = self._sensor.measure(self.seed, self._frames) if depth_wanted else None
+        messages = camera_messages(
+            self.rig, self.time_ns, colour, depth, settings.encoding, aligned=aligned_wanted,
+        )  # fmt: skip
+        if points and colour is not None and depth is not None:
+            messages.append(point_cloud(self.rig, self.time_ns, depth, colour))
+        if combined:
+            messages.append(rgbd(self.rig, self.time_ns, messages))
+        return messages
 
     def _act(self, truth: SimState) -> list[Outgoing]:
         """Decides on the command of the coming control period."""
         messages: list[Outgoing] = []
+        robot = truth.robot
+        measured = JointSample(robot.arm_positions, robot.velocities[:7].copy(), np.zeros(7))
+        self._external = self._forces()
         if self.settings.behaviour == "expert":
             step = self._expert.act(truth)
             self._command, self._subtask = step.command, step.subtask
+            self.arm.mirror(measured, step.command.joint_positions)
             messages = [commanded_action(self.time_ns, step)]
-        elif self._trajectory is not None:
-            trajectory, started_ns = self._trajectory
-            elapsed_ns = truth.time_ns + CONTROL_PERIOD_NS - started_ns
-            self._command = Command(trajectory.sample(elapsed_ns * 1e-9), self._command.gripper_width)
-            if elapsed_ns * 1e-9 >= trajectory.duration_s:
-                self._trajectory = None
+        else:
+            if event := self.robot.watch(robot, self._external):
+                self._report(event)
+                self.arm.deactivate(event)
+            finger_speed = float(np.max(np.abs(robot.velocities[7:])))
+            self._command = Command(
+                self.arm.update(self.time_ns, measured), self.gripper.update(robot.gripper_width, finger_speed)
+            )
         self._simulator.apply(self._command)
         return messages
 
@@ -280,11 +362,6 @@ class Session:
         self.reset(self.seed + 1)
         return True
 
-    @property
-    def busy(self) -> bool:
-        """Whether a trajectory is being followed."""
-        return self._trajectory is not None
-
     def _status(self, success: bool) -> Outgoing:
         return task_status(
             self.time_ns,
@@ -294,4 +371,5 @@ class Session:
             subtask=self._subtask,
             success=success,
             elapsed_s=self._simulator.time_ns * 1e-9,
+            message=", ".join(sorted(self.robot.errors)),
         )

@@ -1,4 +1,4 @@
-"""Joint trajectories as ros2_controllers' joint_trajectory_controller follows them."""
+"""Joint trajectories as ros2_controllers' joint_trajectory_controller (Jazzy) checks and interpolates them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from realdiff_core.errors import RealdiffError
-from scipy.interpolate import CubicHermiteSpline
 
+from realdiff_sim_bridge.bridge.limits import LOWER, UPPER, VELOCITY
 from realdiff_sim_bridge.geometry import FloatArray
 from realdiff_sim_bridge.scene.robot import ARM_JOINTS
 
-INVALID_GOAL, INVALID_JOINTS = -1, -2
+SUCCESSFUL, INVALID_GOAL, INVALID_JOINTS, OLD_STAMP, PATH_TOLERANCE, GOAL_TOLERANCE = 0, -1, -2, -3, -4, -5
 """Error codes of control_msgs/FollowJointTrajectory."""
+
+_DOF = len(ARM_JOINTS)
+_STOPPED = float(np.finfo(np.float32).eps)
+"""Below this a final velocity counts as zero, as in the controller [rad/s]."""
 
 
 class TrajectoryError(RealdiffError):
@@ -24,11 +28,20 @@ class TrajectoryError(RealdiffError):
         code: Error code of control_msgs/FollowJointTrajectory.
         expected: What a valid trajectory has.
         got: What this one has.
+        next_step: What to do about it.
     """
 
-    def __init__(self, what: str, code: int, *, expected: object = None, got: object = None) -> None:
+    def __init__(
+        self,
+        what: str,
+        code: int,
+        *,
+        expected: object = None,
+        got: object = None,
+        next_step: str | None = None,
+    ) -> None:
         """Keeps the error code."""
-        super().__init__(what, expected=expected, got=got)
+        super().__init__(what, expected=expected, got=got, next_step=next_step)
         self.code = code
 
 
@@ -40,72 +53,207 @@ class Waypoint:
         time_s: Time from the trajectory's start.
         positions: In the order of the trajectory's joint names [rad].
         velocities: The same for velocities [rad/s]; empty if not given.
+        accelerations: The same for accelerations [rad/s²]; empty if not given.
     """
 
     time_s: float
     positions: Sequence[float]
     velocities: Sequence[float] = ()
+    accelerations: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class JointSample:
+    """Joint positions, velocities and accelerations at one moment, float64[7] each [rad, rad/s, rad/s²]."""
+
+    positions: FloatArray
+    velocities: FloatArray
+    accelerations: FloatArray
+
+    @classmethod
+    def at_rest(cls, positions: FloatArray) -> JointSample:
+        """A sample that doesn't move."""
+        return cls(np.asarray(positions, dtype=np.float64).copy(), np.zeros(_DOF), np.zeros(_DOF))
+
+
+@dataclass(frozen=True)
+class _Knot:
+    time_s: float
+    positions: FloatArray
+    velocities: FloatArray | None
+    accelerations: FloatArray | None
 
 
 class JointTrajectory:
-    """A trajectory of the arm: cubic where velocities are given, linear otherwise.
+    """A trajectory of the arm in its own time.
+
+    Between two points the curve is a straight line if one of them has no velocities, cubic if both have velocities, and
+    quintic if both have accelerations too. Points are not checked against what the arm can follow in between.
 
     Args:
-        joint_names: All seven arm joints, in any order.
+        joint_names: Arm joints in any order: all seven, or some with `others_stay_at`.
         points: At least one; times strictly increase.
-        start_positions: float64[7], where the arm is commanded to be now [rad].
+        others_stay_at: float64[7]; joints that aren't named stay there. None: all must be named.
+        allow_moving_end: Whether the last point may have a velocity.
 
     Raises:
-        TrajectoryError: Wrong joints, lengths, times or numbers.
+        TrajectoryError: Wrong joints, lengths, times or numbers, or points outside the robot's limits.
     """
 
-    def __init__(self, joint_names: Sequence[str], points: Sequence[Waypoint], start_positions: FloatArray) -> None:
-        """Checks the points and lays the curve from the present position through them."""
-        if sorted(joint_names) != sorted(ARM_JOINTS):
+    def __init__(
+        self,
+        joint_names: Sequence[str],
+        points: Sequence[Waypoint],
+        *,
+        others_stay_at: FloatArray | None = None,
+        allow_moving_end: bool = False,
+    ) -> None:
+        """Checks the points."""
+        names = list(joint_names)
+        named = [ARM_JOINTS.index(name) for name in names if name in ARM_JOINTS]
+        complete = len(named) == _DOF or (others_stay_at is not None and named)
+        if len(named) != len(names) or len(set(named)) != len(named) or not complete:
             raise TrajectoryError(
-                "the trajectory has other joints than the arm", INVALID_JOINTS, expected=list(ARM_JOINTS),
-                got=list(joint_names),
+                "the trajectory has other joints than the arm", INVALID_JOINTS, expected=list(ARM_JOINTS), got=names,
+                next_step="name every joint once (some are enough with allow_partial_joints_goal:=true)",
             )  # fmt: skip
         if not points:
-            raise TrajectoryError("the trajectory has no points", INVALID_GOAL)
-        order = [list(joint_names).index(name) for name in ARM_JOINTS]
-        times = np.array([point.time_s for point in points])
-        positions = _table(points, "positions")[:, order]
-        with_velocities = all(len(point.velocities) for point in points)
-        velocities = _table(points, "velocities")[:, order] if with_velocities else None
-        if np.any(times < 0) or np.any(np.diff(times) <= 0):
+            raise TrajectoryError("the trajectory has no points", INVALID_GOAL, expected="at least one point", got=0)
+        times = [point.time_s for point in points]
+        if not np.all(np.isfinite(times)) or times[0] < 0.0 or np.any(np.diff(times) <= 0.0):
             raise TrajectoryError(
-                "the points' times don't increase",
-                INVALID_GOAL,
-                expected="strictly increasing, from 0",
-                got=times.tolist(),
+                "the points' times don't increase", INVALID_GOAL, expected="strictly increasing, from 0", got=times
             )
-        if times[0] > 0.0:
-            times = np.concatenate([[0.0], times])
-            positions = np.vstack([start_positions, positions])
-            velocities = None if velocities is None else np.vstack([np.zeros(7), velocities])
-        self.duration_s = float(times[-1])
-        self._times, self._positions = times, positions
-        self._spline = (
-            CubicHermiteSpline(times, positions, velocities) if velocities is not None and len(times) > 1 else None
+        stay = np.zeros(_DOF) if others_stay_at is None else np.asarray(others_stay_at, dtype=np.float64)
+
+        def row(point: Waypoint, attribute: str, default: FloatArray) -> FloatArray | None:
+            values = np.asarray(getattr(point, attribute), dtype=np.float64)
+            if values.size == 0 and attribute != "positions":
+                return None
+            if values.shape != (len(named),):
+                raise TrajectoryError(
+                    f"the point at {point.time_s:g} s has the wrong number of {attribute}", INVALID_GOAL,
+                    expected=len(named), got=values.size,
+                )  # fmt: skip
+            if not np.all(np.isfinite(values)):
+                raise TrajectoryError(
+                    f"the {attribute} of the point at {point.time_s:g} s hold NaN or infinity", INVALID_GOAL,
+                    expected="finite numbers", got=values.tolist(),
+                )  # fmt: skip
+            filled = default.copy()
+            filled[named] = values
+            return filled
+
+        self._knots: list[_Knot] = []
+        for point in points:
+            positions = row(point, "positions", stay)
+            assert positions is not None
+            knot = _Knot(
+                point.time_s, positions, row(point, "velocities", np.zeros(_DOF)),
+                row(point, "accelerations", np.zeros(_DOF)),
+            )  # fmt: skip
+            _check_limits(knot, named)
+            self._knots.append(knot)
+        last = self._knots[-1]
+        if not allow_moving_end and last.velocities is not None and np.any(np.abs(last.velocities) > _STOPPED):
+            raise TrajectoryError(
+                "the last point has a velocity", INVALID_GOAL, expected="0 rad/s for every joint",
+                got=last.velocities.tolist(),
+                next_step="end at rest, or start with allow_nonzero_velocity_at_trajectory_end:=true",
+            )  # fmt: skip
+        self._check_speeds()
+        self.duration_s = last.time_s
+        self._before: _Knot | None = None
+
+    def _check_speeds(self) -> None:
+        for before, after in zip(self._knots, self._knots[1:], strict=False):
+            speed = np.abs(after.positions - before.positions) / (after.time_s - before.time_s)
+            if np.any(speed > VELOCITY):
+                joint = int(np.argmax(speed / VELOCITY))
+                raise TrajectoryError(
+                    f"{ARM_JOINTS[joint]} would have to move faster than it can", INVALID_GOAL,
+                    expected=f"at most {VELOCITY[joint]:g} rad/s",
+                    got=f"{speed[joint]:.2f} rad/s on average from {before.time_s:g} to {after.time_s:g} s",
+                    next_step="give the points more time",
+                )  # fmt: skip
+
+    def join(self, state: JointSample, time_s: float) -> None:
+        """Lets the trajectory begin with a state: the curve runs from there to the first point that is still to come.
+
+        Args:
+            state: Where the arm is commanded to be.
+            time_s: When, in the trajectory's time; negative if it starts in the future.
+        """
+        self._before = _Knot(time_s, state.positions, state.velocities, state.accelerations)
+
+    def first_speed(self) -> tuple[str, float, float] | None:
+        """Returns the joint, its mean speed to the first point and its limit [rad/s] if that is too fast, else None."""
+        first, before = self._knots[0], self._before
+        if before is None or first.time_s <= before.time_s:
+            return None
+        speed = np.abs(first.positions - before.positions) / (first.time_s - before.time_s)
+        joint = int(np.argmax(speed / VELOCITY))
+        return (
+            (ARM_JOINTS[joint], float(speed[joint]), float(VELOCITY[joint])) if speed[joint] > VELOCITY[joint] else None
         )
 
-    def sample(self, time_s: float) -> FloatArray:
-        """Returns the joint positions float64[7] [rad] at a time from the start; before and after it, its ends."""
-        time_s = float(np.clip(time_s, 0.0, self.duration_s))
-        if self._spline is not None:
-            return np.asarray(self._spline(time_s), dtype=np.float64)
-        return np.array([np.interp(time_s, self._times, column) for column in self._positions.T])
+    def sample(self, time_s: float) -> JointSample:
+        """Returns the desired state at a time in the trajectory's own time; before and after it, its ends."""
+        knots = self._knots
+        if time_s >= self.duration_s:
+            end = knots[-1]
+            return JointSample(
+                end.positions,
+                np.zeros(_DOF) if end.velocities is None else end.velocities,
+                np.zeros(_DOF) if end.accelerations is None else end.accelerations,
+            )
+        if time_s < knots[0].time_s:
+            start = self._before or _Knot(0.0, knots[0].positions, np.zeros(_DOF), np.zeros(_DOF))
+            if time_s <= start.time_s or start.time_s >= knots[0].time_s:
+                return JointSample.at_rest(start.positions)
+            return _between(start, knots[0], time_s)
+        index = int(np.searchsorted([knot.time_s for knot in knots], time_s, side="right")) - 1
+        return _between(knots[index], knots[index + 1], time_s)
 
 
-def _table(points: Sequence[Waypoint], attribute: str) -> FloatArray:
-    rows = [list(getattr(point, attribute)) for point in points]
-    if any(len(row) != len(ARM_JOINTS) for row in rows):
-        raise TrajectoryError(
-            f"a point has the wrong number of {attribute}", INVALID_GOAL, expected=len(ARM_JOINTS),
-            got=[len(row) for row in rows],
-        )  # fmt: skip
-    table = np.asarray(rows, dtype=np.float64)
-    if not np.all(np.isfinite(table)):
-        raise TrajectoryError(f"the {attribute} hold NaN or infinity", INVALID_GOAL, expected="finite numbers")
-    return table
+def _check_limits(knot: _Knot, named: list[int]) -> None:
+    for what, unit, values, low, high in (
+        ("position", "rad", knot.positions, LOWER, UPPER),
+        ("velocity", "rad/s", knot.velocities, -VELOCITY, VELOCITY),
+    ):
+        if values is None:
+            continue
+        outside = [joint for joint in named if not low[joint] <= values[joint] <= high[joint]]
+        if outside:
+            joint = outside[0]
+            raise TrajectoryError(
+                f"{ARM_JOINTS[joint]} leaves its limits at {knot.time_s:g} s", INVALID_GOAL,
+                expected=f"{what} of {low[joint]:g} … {high[joint]:g} {unit}", got=f"{values[joint]:g} {unit}",
+                next_step="on the robot this would end in a reflex",
+            )  # fmt: skip
+
+
+def _between(a: _Knot, b: _Knot, time_s: float) -> JointSample:
+    """The polynomial through two knots with as many derivatives as both have, at a time between them."""
+    span, t = b.time_s - a.time_s, time_s - a.time_s
+    step = b.positions - a.positions
+    if a.velocities is None or b.velocities is None:
+        return JointSample(a.positions + step * (t / span), step / span, np.zeros(_DOF))
+    va, vb = a.velocities, b.velocities
+    if a.accelerations is None or b.accelerations is None:
+        c2 = (3 * step / span - 2 * va - vb) / span
+        c3 = (-2 * step / span + va + vb) / span**2
+        coefficients = np.stack([a.positions, va, c2, c3])
+    else:
+        wa, wb = a.accelerations, b.accelerations
+        c3 = (20 * step - (8 * vb + 12 * va) * span - (3 * wa - wb) * span**2) / (2 * span**3)
+        c4 = (-30 * step + (14 * vb + 16 * va) * span + (3 * wa - 2 * wb) * span**2) / (2 * span**4)
+        c5 = (12 * step - 6 * (vb + va) * span - (wa - wb) * span**2) / (2 * span**5)
+        coefficients = np.stack([a.positions, va, wa / 2, c3, c4, c5])
+    polynomial = np.polynomial.polynomial
+    first = polynomial.polyder(coefficients)
+    return JointSample(
+        np.asarray(polynomial.polyval(t, coefficients)),
+        np.asarray(polynomial.polyval(t, first)),
+        np.asarray(polynomial.polyval(t, polynomial.polyder(first))),
+    )
