@@ -32,6 +32,10 @@ FLANGE_Z, HAND_YAW, TCP_Z = 0.107, -np.pi / 4, 0.1034
 DETAIL = 0.16
 """Share of the visual meshes' triangles that is drawn: at camera distance more can't be seen and costs time."""
 
+_WRIST, _WRIST_DAMPING = ARM_JOINTS[4:], "70"
+"""Servos whose damping [N·m·s/rad] is lowered: with the shipped 200, a servo at its torque limit of 12 N·m turns the
+wrist around within one physics step, and back in the next one, for ever (±0.15 rad/s)."""
+
 _RENAMED = {
     "hand": "fr3_hand",
     "left_finger": "fr3_leftfinger",
@@ -71,7 +75,7 @@ def robot_spec(*, visuals: bool = True, detail: float = DETAIL) -> mujoco.MjSpec
 
     Deviations from the shipped model, each for a reason: names as in the URDF; fingertip pads 2–5 removed (they wedge a
     can after its release); a gripper actuator that grips with about 45 N instead of 2 N; gravity compensation on all
-    links, as the real controllers do; a TCP site.
+    links, as the real controllers do; less damping in the wrist's servos, which shake for ever otherwise; a TCP site.
 
     Args:
         visuals: With False, all meshes are dropped, which is enough (and fast) for kinematics.
@@ -129,6 +133,9 @@ def _edit(root: ET.Element, *, visuals: bool) -> None:
         raise ValueError("the robot model of franky-sim has changed: fr3.xml has no actuators or keyframes")
     for gripper in actuators.findall("general"):
         actuators.remove(gripper)
+    for servo in actuators.findall("position"):
+        if servo.get("joint") in _WRIST:
+            servo.set("kv", _WRIST_DAMPING)
     # The tendon's length is the mean finger position: half the width.
     ET.SubElement(
         actuators, "position", name=GRIPPER_ACTUATOR, tendon="split", kp="1500", kv="60", forcerange="-60 60",
