@@ -168,10 +168,10 @@ def _choose(sums: Tensor, storage: Tensor, uniqueness: int, agreement: int) -> t
         agreement: allowed difference between the left and the right image's choice, px.
     """
     _, height, disparities, width = sums.shape
-    steps = torch.arange(disparities, device=sums.device)[:, None]
+    steps = torch.arange(disparities, device=sums.device, dtype=torch.int16)[:, None]
     columns = torch.arange(width, device=sums.device)
     low, best = _lowest(sums)
-    near = (steps - best[:, :, None]).abs() <= 1
+    near = (steps - best.to(torch.int16)[:, :, None]).abs() <= 1
     second = sums.masked_fill(near, _FAR).amin(dim=2).to(torch.int64)
     valid = second * (100 - uniqueness) > low * 100
 
