@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -186,3 +187,11 @@ def test_a_graph_is_described_without_the_looker_and_without_clients() -> None:
     assert graph.subscriptions == {}
     assert graph.actions == {"/g/move": "franka_msgs/action/Move"}
     assert graph.services == {"/g/stop": "std_srvs/srv/Trigger"}
+
+
+def test_the_documentation_shows_this_table() -> None:
+    page = Path(__file__).resolve().parents[3] / "docs" / "concepts" / "ros_interface.md"
+    if not page.is_file():
+        pytest.skip("the documentation isn't here: the package is installed alone")
+    shown = page.read_text(encoding="utf-8").split("<!-- table -->\n")[1].split("\n<!-- end of table -->")[0]
+    assert shown == markdown(TABLE), "put the output of realdiff_core.contract_check.markdown(contract()) there"
