@@ -38,6 +38,14 @@ class Pose:
         return cls(np.asarray(position, dtype=np.float64), np.asarray(quaternion, dtype=np.float64))
 
     @classmethod
+    def from_rotation_vector(cls, position: FloatArray, vector: FloatArray) -> Pose:
+        """Builds a pose from a position [m] and a rotation vector float64[3] (axis times angle [rad])."""
+        angle = float(np.sqrt(vector @ vector))
+        # sin(a/2)/a → 1/2 for small angles
+        share = np.sin(angle / 2) / angle if angle > 1e-12 else 0.5
+        return cls(np.asarray(position, dtype=np.float64), np.array([*(share * vector), np.cos(angle / 2)]))
+
+    @classmethod
     def from_matrix(cls, matrix: FloatArray) -> Pose:
         """Builds a pose from a homogeneous matrix float64[4, 4]."""
         return cls.from_rotation(matrix[:3, 3], matrix[:3, :3])

@@ -11,6 +11,10 @@ from realdiff_sim_bridge.scene.robot import ARM_JOINTS, READY_POSITIONS, TCP_SIT
 MAX_JOINT_SPEED = (2.0, 2.0, 2.0, 2.0, 2.6, 2.6, 2.6)
 """Half to three quarters of the real joint limits [rad/s]: an expert has no need to go to the edge."""
 
+_POSTURE_GAIN = 0.02
+"""Share of the way to the preferred posture per step, where the arm has a choice: near the stretched shoulder a higher
+one swings the elbow at once."""
+
 
 class ArmKinematics:
     """Follows a moving tool centre point with the arm's joints.
@@ -27,7 +31,7 @@ class ArmKinematics:
         self._model = robot_spec(visuals=False).compile()
         self._configuration = mink.Configuration(self._model)
         self._frame = mink.FrameTask(TCP_SITE, "site", position_cost=1.0, orientation_cost=0.4, lm_damping=1e-6)
-        self._posture = mink.PostureTask(self._model, cost=1e-3)
+        self._posture = mink.PostureTask(self._model, cost=1e-3, gain=_POSTURE_GAIN)
         self._limits = [
             mink.ConfigurationLimit(self._model),
             mink.VelocityLimit(self._model, dict(zip(ARM_JOINTS, MAX_JOINT_SPEED, strict=True))),
@@ -50,7 +54,7 @@ class ArmKinematics:
     def tcp(self) -> Pose:
         """Pose of fr3_hand_tcp in "base" at these joint positions."""
         transform = self._configuration.get_transform_frame_to_world(TCP_SITE, "site")
-        return Pose.from_matrix(transform.as_matrix())
+        return Pose.from_wxyz(transform.wxyz_xyz[4:], transform.wxyz_xyz[:4])
 
     def step(self, target: Pose, duration_s: float) -> FloatArray:
         """Moves the joints towards a pose of the tool centre point, within joint and velocity limits.

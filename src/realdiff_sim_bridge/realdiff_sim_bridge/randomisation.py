@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 from realdiff_core.config import Strict
 from realdiff_core.seeds import rng
 
-from realdiff_sim_bridge.geometry import FloatArray, Pose
+from realdiff_sim_bridge.geometry import Pose
 from realdiff_sim_bridge.objects import Range
 
 if TYPE_CHECKING:
@@ -127,7 +127,8 @@ class LightRanges(Strict):
 
     @model_validator(mode="after")
     def _countable(self) -> LightRanges:
-        return _counted(self, 1, MAX_LIGHTS, "lights")
+        _check_number(self.number, 1, MAX_LIGHTS, "lights")
+        return self
 
 
 class DistractorRanges(Strict):
@@ -143,14 +144,13 @@ class DistractorRanges(Strict):
 
     @model_validator(mode="after")
     def _countable(self) -> DistractorRanges:
-        return _counted(self, 0, MAX_DISTRACTORS, "distractors")
+        _check_number(self.number, 0, MAX_DISTRACTORS, "distractors")
+        return self
 
 
-def _counted(ranges: object, lowest: int, highest: int, what: str) -> object:
-    low, high = ranges.number  # type: ignore[attr-defined]
-    if not lowest <= low <= high <= highest:
-        raise ValueError(f"number of {what}: expected {lowest} ≤ lowest ≤ highest ≤ {highest}, got {[low, high]}")
-    return ranges
+def _check_number(number: tuple[int, int], lowest: int, highest: int, what: str) -> None:
+    if not lowest <= number[0] <= number[1] <= highest:
+        raise ValueError(f"number of {what}: expected {lowest} ≤ lowest ≤ highest ≤ {highest}, got {list(number)}")
 
 
 class LookRanges(Strict):
@@ -313,14 +313,7 @@ def _draw_looks(task: Task, seed: int) -> Looks:
     random = _stream(seed, "lights")
     lights = _lights(random, ranges.lights)
     ambient = float(random.uniform(*ranges.lights.ambient))
-    return Looks(_small_pose(shift, angles), colours, table, walls, floor, lights, ambient)
-
-
-def _small_pose(shift: FloatArray, angles: FloatArray) -> Pose:
-    """Pose of a shift [m] and a rotation vector [rad]."""
-    angle = float(np.linalg.norm(angles))
-    axis = angles / angle if angle > 0.0 else np.array([1.0, 0.0, 0.0])
-    return Pose(shift, np.array([*(np.sin(angle / 2) * axis), np.cos(angle / 2)]))
+    return Looks(Pose.from_rotation_vector(shift, angles), colours, table, walls, floor, lights, ambient)
 
 
 def _varied(random: np.random.Generator, colour: Colour, ranges: ColourRanges) -> Colour:
@@ -375,7 +368,7 @@ def draw_distractors(task: Task, seed: int, poses: dict[str, Pose]) -> tuple[Dis
     taken.append((np.zeros(2), 0.20))  # the robot's foot
     placed = []
     for _ in range(int(random.integers(ranges.number[0], ranges.number[1] + 1))):
-        half = tuple(float(_factor(random, ranges.size)) / 2 for _ in range(3))
+        half = (_factor(random, ranges.size) / 2, _factor(random, ranges.size) / 2, _factor(random, ranges.size) / 2)
         colour = _rgb(
             random.uniform(0.0, 360.0), random.uniform(*ranges.saturation), random.uniform(*ranges.brightness)
         )

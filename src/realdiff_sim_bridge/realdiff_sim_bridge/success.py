@@ -18,10 +18,10 @@ def holds(task: Task, test: SuccessTest, state: SimState) -> bool:
         if isinstance(test, RestingOn):
             offset = float(np.linalg.norm(pose.position[:2] - below.position[:2]))
             gap = pose.position[2] - item.rest_height - (below.position[2] + (target.seat or 0.0))
-            return offset <= test.max_offset and abs(gap) <= test.max_gap
+            return bool(offset <= test.max_offset and abs(gap) <= test.max_gap)
         room = target.inside or (0.0, 0.0)
         x, y, z = (below.inverse() @ pose).position
-        return abs(x) <= room[0] and abs(y) <= room[1] and 0.0 <= z <= target.top
+        return bool(abs(x) <= room[0] and abs(y) <= room[1] and 0.0 <= z <= target.top)
     if isinstance(test, Lifted):
         return float(pose.position[2]) - item.rest_height >= test.min_height
     if isinstance(test, Upright):

@@ -146,6 +146,8 @@ class Task(SharedValues):
             for name in (entry.object, getattr(entry, "target", None)):
                 if name is not None and name not in self.objects:
                     raise ValueError(f"unknown object '{name}'; this task has {', '.join(self.objects)}")
+            if getattr(entry, "target", None) == entry.object:
+                raise ValueError(f"object '{entry.object}' can't be put onto itself")
         return self
 
     @model_validator(mode="after")

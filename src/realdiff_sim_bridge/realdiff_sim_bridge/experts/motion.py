@@ -70,5 +70,5 @@ class Motion:
             return self.end
         share = np.clip((time_s - self._begins) / self._durations, 0.0, 1.0)
         done = share**3 * (10.0 - 15.0 * share + 6.0 * share**2)
-        turned = Rotation.from_quat(self._start.quaternion) * Rotation.from_rotvec(done[0] * self._turn)
-        return Pose(self._start.position + done @ self._steps, np.asarray(turned.as_quat(canonical=True)))
+        turned = self._start @ Pose.from_rotation_vector(np.zeros(3), done[0] * self._turn)
+        return Pose(self._start.position + done @ self._steps, turned.quaternion)

@@ -35,7 +35,7 @@ _CARRY_HEIGHT_M = 0.13
 _RELEASE_OPENING_M = 0.030
 """How much wider than the object the fingers open to let it go: a wide swing would hit what stands beside it."""
 
-_TRAVEL_SPEED, _APPROACH_SPEED, _LOWER_SPEED, _LIFT_SPEED, _TURN_SPEED = 0.55, 0.28, 0.20, 0.40, 1.8
+_TRAVEL_SPEED, _APPROACH_SPEED, _LOWER_SPEED, _LIFT_SPEED, _TURN_SPEED = 0.50, 0.28, 0.20, 0.38, 1.6
 """Highest speeds [m/s], [rad/s]; a fifth or less of what the arm can do."""
 
 _CORNER = 0.30

@@ -97,7 +97,7 @@ def _add_floor_and_walls(world: Any) -> None:
     )
     for name, (position, inwards, half_length) in zip(WALLS, places, strict=True):
         along = np.cross([0.0, 0.0, 1.0], inwards)
-        # A plane is textured along its own x and y axes (a box by its longest edges, which stretches bricks to stripes).
+        # A plane is textured along its own x and y axes (a box would stretch bricks to stripes).
         world.add_geom(
             name=name, type=mujoco.mjtGeom.mjGEOM_PLANE, pos=position, xyaxes=[*along, 0.0, 0.0, 1.0],
             size=[half_length, 1.8, 0.5], material=_nominal("walls"), group=0, contype=0, conaffinity=0,
