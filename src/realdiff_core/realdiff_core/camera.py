@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -300,6 +301,21 @@ def align_depth_to_colour(
     if transform.shape != (4, 4):
         raise CameraError("transform has the wrong shape", expected="[4, 4]", got=list(transform.shape))
     z = np.where(np.isfinite(depth_m) & (depth_m > 0), depth_m, np.nan).astype(np.float64).ravel()
+    if not any(colour_camera.distortion) and find_spec("numba") is not None:
+        from realdiff_core.alignment_compiled import spread
+
+        first, last = (_rotated_rays(depth_camera, offset, transform[:3, :3].tobytes()) for offset in (-0.5, 0.5))
+        intrinsics = (colour_camera.fx, colour_camera.fy, colour_camera.cx, colour_camera.cy)
+        size = (colour_camera.height, colour_camera.width)
+        shift = np.ascontiguousarray(transform[:3, 3])
+        return spread(z, first, last, shift, intrinsics, size[1], size[0]).reshape(size)
+    return _align_with_numpy(z, depth_camera, colour_camera, transform)
+
+
+def _align_with_numpy(
+    z: NDArray[np.float64], depth_camera: CameraModel, colour_camera: CameraModel, transform: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """`align_depth_to_colour` for any colour camera, of depth [H·W] with NaN where invalid."""
 
     def corner(offset: float) -> NDArray[np.int32]:
         """int32 [2, H·W]: columns and rows of the pixels' corners in the colour image, negative where there is none."""

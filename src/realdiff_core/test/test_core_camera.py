@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from realdiff_core.camera import CameraModel, align_depth_to_colour
+from realdiff_core.camera import CameraModel, _align_with_numpy, align_depth_to_colour
 from realdiff_core.errors import CameraError
 from realdiff_core.messages import CAMERA_INFO, deserialize, make, make_header, serialize
 
@@ -127,6 +127,20 @@ def test_alignment_is_the_plain_loop(distortion, colour_focal):
     assert aligned.dtype == np.float32
     assert (~np.isnan(expected)).mean() > 0.3
     np.testing.assert_array_equal(aligned, expected)
+
+
+def test_alignment_is_the_same_compiled_and_with_numpy():
+    pytest.importorskip("numba", reason="numba isn't installed")
+    rng = np.random.default_rng(6)
+    depth_camera, colour_camera = CameraModel.from_fov(212, 120, 87), CameraModel.from_fov(160, 120, 55)
+    transform = np.eye(4)
+    transform[:3, :3] = cv2.Rodrigues(np.array([0.003, -0.002, 0.004]))[0]
+    transform[:3, 3] = [0.015, 0.0002, -0.0003]
+    depth = rng.uniform(0.2, 4.0, (120, 212)).astype(np.float32)
+    depth[rng.random(depth.shape) < 0.2] = np.nan
+    compiled = align_depth_to_colour(depth, depth_camera, colour_camera, transform)
+    plain = _align_with_numpy(depth.astype(np.float64).ravel(), depth_camera, colour_camera, transform)
+    np.testing.assert_array_equal(compiled, plain)
 
 
 def test_alignment_with_itself_changes_nothing_but_fills_neighbours_nearest():
