@@ -20,6 +20,9 @@ setup(
     license="Apache-2.0",
     entry_points={
         "console_scripts": [
+            "go_home = realdiff_policy.commands.go_home:entry",
+            "recover = realdiff_policy.commands.recover:entry",
+            "trial = realdiff_policy.commands.trial:entry",
             "diffusion_policy = realdiff_policy.commands.diffusion_policy:entry",
             "train = realdiff_policy.commands.train:entry",
             "export = realdiff_policy.commands.export:entry",

@@ -25,6 +25,7 @@ from visualization_msgs.msg import MarkerArray
 
 from realdiff_core import topics
 from realdiff_msgs.msg import CommandedAction, PolicyStatus
+from realdiff_policy.bundle_path import find_bundle
 from realdiff_policy.contract import ARM_JOINTS
 from realdiff_policy.node_inputs import LATCHED, Inputs
 from realdiff_policy.node_parameters import PARAMETERS, checked_choices, settings_from
@@ -32,7 +33,7 @@ from realdiff_policy.robot.arm import ArmCommander
 from realdiff_policy.robot.gripper import GripperCommander
 from realdiff_policy.robot.messages import path_message, tcp_pose, time_message, workspace_markers
 from realdiff_policy.robot.recovery import ErrorRecoverer, RecoveryNames
-from realdiff_policy.runtime.process import ProcessInference
+from realdiff_policy.runtime.process import DEFAULT_LOADER, ProcessInference
 from realdiff_policy.runtime.runner import PolicyRunner, RunState
 from realdiff_policy.safety import Fault, Reason, motion_limits, robot_config
 
@@ -41,6 +42,7 @@ NODE_NAME = "diffusion_policy"
 _STATUS_S = 0.2
 _REPORT_S = 1.0
 _STARVED_S = 0.1
+_EARLY_NS = 5_000_000
 _EVENT_S = 0.5
 """How long something that happened once, such as an aborted trajectory, counts as a fault."""
 
@@ -67,6 +69,7 @@ class DiffusionPolicyNode(LifecycleNode):
         self._events: dict[Reason, float] = {}
         self._last_status_s = self._last_report_s = self._last_step_s = 0.0
         self._pending_limits: Any = None
+        self._last_action_ns = 0
 
     # -- lifecycle -----------------------------------------------------------------------------------------------
 
@@ -79,7 +82,10 @@ class DiffusionPolicyNode(LifecycleNode):
                 raise ConfigError("no policy is given", expected="the parameter `bundle`", next_step="bundle:=FOLDER")
             runtime, watch = settings_from(values)
             self._robot = robot_config(values["robot"])
-            self._inference = ProcessInference(values["bundle"], values["device"], values["loader"])
+            bundle = values["bundle"]
+            if values["loader"] == DEFAULT_LOADER:
+                bundle = str(find_bundle(bundle))
+            self._inference = ProcessInference(bundle, values["device"], values["loader"])
             self._runner = PolicyRunner(
                 self._inference.contract, self._inference, self._robot, runtime, watch,
                 noisy_camera=bool(values["hardware"]),
@@ -264,6 +270,10 @@ class DiffusionPolicyNode(LifecycleNode):
         if self._runner.trajectory is None or not self._action_out.get_subscription_count():
             return
         ahead = round(1e9 / self._runner.settings.control_rate_hz)
+        # Steps are taken by the machine's clock; a simulation may be slower, and its steps are what counts here.
+        if abs(now_ns - self._last_action_ns) < ahead - _EARLY_NS:
+            return
+        self._last_action_ns = now_ns
         positions, _ = self._runner.trajectory.sample(now_ns + ahead)
         message = CommandedAction(joint_names=list(ARM_JOINTS), joint_positions=positions.tolist())
         message.header.stamp, message.header.frame_id = time_message(now_ns), topics.BASE_FRAME
@@ -342,8 +352,10 @@ class DiffusionPolicyNode(LifecycleNode):
         elif state is RunState.INACTIVE:
             if faults and self._running:
                 self.get_logger().info(f"waiting: {faults}", throttle_duration_sec=2.0)
+        elif faults:
+            self.get_logger().warning(f"{state.name.lower()}: {faults}")
         else:
-            self.get_logger().warning(f"{state.name.lower()}: {faults or 'asked to'}")
+            self.get_logger().info(state.name.lower())
 
     def _publish_status(self) -> None:
         assert self._runner is not None

@@ -295,6 +295,16 @@ def test_what_rviz_and_recordings_see(graph: Graph) -> None:
     assert abs(np.linalg.norm([getattr(action.end_effector_pose.orientation, axis) for axis in "xyzw"]) - 1) < 1e-6
 
 
+def test_rviz_shows_topics_of_the_running_graph(graph: Graph) -> None:
+    from test_rviz import shown
+
+    running = dict(graph.node.get_topic_names_and_types())
+    for name, topic, msgtype, _ in shown():
+        assert msgtype in running[topic], name
+        if topic != "/robot_description":  # which the node itself waits for
+            assert graph.node.count_publishers(topic), name
+
+
 def test_diagnostics(graph: Graph) -> None:
     from diagnostic_msgs.msg import DiagnosticArray
 

@@ -66,6 +66,11 @@ class ErrorRecoverer:
         """Whether a recovery is under way."""
         return self._steps is not None
 
+    def ready(self) -> bool:
+        """Whether action and services are there."""
+        services = self._hardware.service_is_ready() and self._switch.service_is_ready()
+        return bool(services and self._action.server_is_ready())
+
     def start(self, done: Callable[[str], None]) -> None:
         """Begins a recovery.
 
