@@ -82,7 +82,9 @@ class Recorder:
         self._storage, self._compression = storage, compression
         self._source_spec = source or ExpertSpec()
         self.rig = camera_rig(task, width=settings.width, height=settings.height)
-        self.simulator: Simulator = create(settings.simulator, task, self.rig, quality=settings.quality)
+        self.simulator: Simulator = create(
+            settings.simulator, task, self.rig, quality=settings.quality, randomisation=settings.randomisation
+        )
         self._source = self._source_spec.create(task)
 
     def close(self) -> None:

@@ -68,6 +68,12 @@ def add_recording_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("good", "fast"),
         help=f"colour with or without shadows and smooth edges (default: fast up to {_SMALL_PX} px wide, else good)",
     )
+    add(
+        "--randomisation",
+        choices=("none", "physics", "looks", "all"),
+        default="all",
+        help="what varies beside the start poses (default all)",
+    )
     add("--clock", action="store_true", help="record /clock as well")
 
 
@@ -89,6 +95,7 @@ def make_plan(arguments: argparse.Namespace, task: Task, source: SourceSpec) -> 
         encoding=arguments.encoding,
         quality=arguments.quality or ("fast" if small else "good"),
         clock=arguments.clock,
+        randomisation=arguments.randomisation,
     )
     return RecordingPlan(task, settings, arguments.storage, arguments.compression, source)
 

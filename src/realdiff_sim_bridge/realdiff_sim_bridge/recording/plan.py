@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from realdiff_sim_bridge.adapters.base import Quality
+from realdiff_sim_bridge.randomisation import Level
 from realdiff_sim_bridge.tasks import Task
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Settings:
         encoding: Depth encoding: 16UC1 (millimetres, as the driver) or 32FC1 (metres).
         quality: Looks of the colour image.
         clock: Also record /clock.
+        randomisation: What every reset varies beside the start poses.
         simulator: Name of the simulator.
     """
 
@@ -36,6 +38,7 @@ class Settings:
     encoding: Literal["16UC1", "32FC1"] = "16UC1"
     quality: Quality = "good"
     clock: bool = False
+    randomisation: Level = "all"
     simulator: str = "mujoco"
 
     def notes(self) -> dict[str, str]:

@@ -40,8 +40,8 @@ _RIM_BOXES = 24
 _LID_DEPTH = 0.0025
 _BANANA_CAPSULES = 8
 # Radius along a banana, as a share of that in the middle: stem, body, tip.
-_BANANA_ALONG = (0.0, 0.05, 0.12, 0.20, 0.32, 0.50, 0.68, 0.82, 0.92, 0.97, 1.0)
-_BANANA_RADIUS = (0.22, 0.21, 0.34, 0.72, 0.95, 1.0, 0.95, 0.76, 0.46, 0.28, 0.20)
+_BANANA_ALONG = (0.0, 0.04, 0.09, 0.16, 0.24, 0.50, 0.77, 0.86, 0.93, 0.97, 1.0)
+_BANANA_RADIUS = (0.22, 0.21, 0.36, 0.84, 0.99, 1.0, 0.98, 0.82, 0.50, 0.28, 0.20)
 
 
 def add_object(spec: mujoco.MjSpec, name: str, item: TaskObject) -> None:
