@@ -25,7 +25,7 @@ from realdiff_sim_bridge.scene.robot import READY_POSITIONS, robot_spec
 _LEAST_HEIGHT_M = 0.02
 """No part of hand and forearm of a synthetic view is lower than this."""
 
-_JOINT_SPREAD = (0.7, 0.5, 0.5, 0.5, 0.6, 0.6, 0.8)
+_JOINT_SPREAD = (1.2, 0.7, 0.7, 0.7, 1.0, 0.9, 1.2)
 """Half-widths of the joints' ranges about the ready pose [rad]."""
 
 
