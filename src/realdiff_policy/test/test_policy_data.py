@@ -109,6 +109,14 @@ def test_the_store_is_made_once_and_notices_changes(tmp_path: Path) -> None:
         build_store(bags, settings=SETTINGS)
 
 
+def test_several_processes_make_the_same_store(tmp_path: Path) -> None:
+    bags = write_episodes(tmp_path / "bags")
+    one = build_store(bags, tmp_path / "one", SETTINGS, workers=1)
+    two = build_store(bags, tmp_path / "two", SETTINGS, workers=2)
+    assert [episode.record for episode in two.episodes] == [episode.record for episode in one.episodes]
+    np.testing.assert_array_equal(two.episodes[2].depth, one.episodes[2].depth)
+
+
 def test_an_interrupted_store_goes_on(tmp_path: Path) -> None:
     bags = write_episodes(tmp_path / "bags")
     build_store(bags, settings=SETTINGS)

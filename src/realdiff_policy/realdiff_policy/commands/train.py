@@ -94,17 +94,21 @@ def settings(arguments: argparse.Namespace) -> TrainConfig:
         ) from None
 
 
-def _prepare(run: Path, config: TrainConfig, resume: bool) -> None:
-    """Makes the run's folder, or checks that it is of a run with the same settings."""
-    file = run / "config.json"
-    text = config.model_dump_json(indent=1) + "\n"
+_SETTINGS = "config.json"
+
+
+def _text(config: TrainConfig) -> str:
+    return config.model_dump_json(indent=1) + "\n"
+
+
+def _check(run: Path, config: TrainConfig, resume: bool) -> None:
+    """Refuses a run's folder that is taken, or that belongs to a run with other settings."""
     if not run.exists():
-        run.mkdir(parents=True)
-        file.write_text(text)
         return
     if not resume:
         raise OutputError("output exists", where=run, next_step="go on with --resume, or choose another folder")
-    if not file.is_file() or file.read_text() != text:
+    file = run / _SETTINGS
+    if not file.is_file() or file.read_text() != _text(config):
         raise OutputError(
             "the run was started with other settings",
             where=file,
@@ -129,14 +133,16 @@ def run(arguments: argparse.Namespace) -> int:
     from accelerate import PartialState
 
     state = PartialState()
-    if state.is_main_process:
-        _prepare(arguments.output, config, arguments.resume)
-    state.wait_for_everyone()
-
     from realdiff_policy.training.samples import open_samples
 
     with state.main_process_first(), progress("reading bags", None, "episodes") as bar:
+        if state.is_main_process:
+            _check(arguments.output, config, arguments.resume)
         samples = open_samples(config, arguments.store, lambda done, total: bar.advance())
+    if state.is_main_process:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        (arguments.output / _SETTINGS).write_text(_text(config))
+    state.wait_for_everyone()
 
     from realdiff_policy.training.trainer import Trainer
 

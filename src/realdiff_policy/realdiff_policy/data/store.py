@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +34,10 @@ from realdiff_policy.data.episode_arrays import EpisodeArrays, read_episode
 from realdiff_policy.images import image_contract, intrinsics_problem
 
 _ARRAYS = ("colour", "depth", "state", "action", "hand", "stamps_ns")
+_RECORD = "episode.json"
 _CHUNK = 1 << 20
+_WORTH_A_PROCESS = 8
+"""Bags to read for which it pays to start another process."""
 
 
 class StoreSettings(Strict):
@@ -130,6 +135,7 @@ def build_store(
     settings: StoreSettings | None = None,
     *,
     only_successes: bool = True,
+    workers: int | None = None,
     on_episode: Callable[[int, int], None] | None = None,
 ) -> EpisodeStore:
     """Opens the store of a folder of bags; what is missing in it is read from the bags first.
@@ -139,6 +145,7 @@ def build_store(
         folder: The store's folder; `.store` in the folder of bags where None.
         settings: How bags are turned into arrays.
         only_successes: Leave out episodes that are marked as failed.
+        workers: Processes that read bags; None: one a core where there is much to read.
         on_episode: Called with (episodes done, episodes in all).
 
     Raises:
@@ -152,8 +159,8 @@ def build_store(
     paths = list_episodes(bags)
     _check_settings(folder, settings)
     episodes = []
-    for number, path in enumerate(paths):
-        episodes.append(_stored(folder / "episodes" / path.name, path, settings))
+    for number, episode in enumerate(_read_all(paths, folder / "episodes", settings, workers)):
+        episodes.append(episode)
         if on_episode is not None:
             on_episode(number + 1, len(paths))
     kept = [episode for episode in episodes if episode.record.success is not False or not only_successes]
@@ -166,6 +173,20 @@ def build_store(
             next_step="record demonstrations that succeed",
         )
     return EpisodeStore(settings, kept)
+
+
+def _read_all(paths: Sequence[Path], folder: Path, settings: StoreSettings, workers: int | None) -> Iterator[Episode]:
+    """The stored episodes in the order of their bags."""
+    jobs = [(folder / path.name, path, settings) for path in paths]
+    missing = sum(not (place / _RECORD).is_file() for place, _, _ in jobs)
+    if workers is None:
+        workers = min(os.cpu_count() or 1, missing // _WORTH_A_PROCESS)
+    if workers < 2:
+        for job in jobs:
+            yield _stored(*job)
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(_stored, *zip(*jobs, strict=True))
 
 
 def _check_settings(folder: Path, settings: StoreSettings) -> None:
@@ -188,7 +209,7 @@ def _check_settings(folder: Path, settings: StoreSettings) -> None:
 
 def _stored(folder: Path, bag: Path, settings: StoreSettings) -> Episode:
     """The stored episode of a bag; read from the bag where it isn't there."""
-    if (folder / "episode.json").is_file():
+    if (folder / _RECORD).is_file():
         return _check(folder, bag)
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
@@ -199,7 +220,7 @@ def _stored(folder: Path, bag: Path, settings: StoreSettings) -> Episode:
         record = _record(bag, fingerprint, arrays)
         for name in _ARRAYS:
             np.save(partial / f"{name}.npy", getattr(arrays, name), allow_pickle=False)
-        (partial / "episode.json").write_text(record.model_dump_json(indent=1) + "\n")
+        (partial / _RECORD).write_text(record.model_dump_json(indent=1) + "\n")
         if folder.exists():
             shutil.rmtree(folder)  # remains without episode.json
         partial.rename(folder)
@@ -223,7 +244,7 @@ def _record(bag: Path, sha256: str, arrays: EpisodeArrays) -> StoredEpisode:
 
 def _check(folder: Path, bag: Path) -> Episode:
     """Opens a stored episode after comparing its bag with the one it was made from."""
-    file = folder / "episode.json"
+    file = folder / _RECORD
     try:
         record = StoredEpisode.model_validate_json(file.read_text())
     except ValidationError as error:
