@@ -84,7 +84,7 @@ def _refine(
     mean_a, mean_b, mean_aa, mean_bb, mean_ab, share = means(a, b, a * a, b * b, a * b, saturated)
     var_a = xp.clip(mean_aa - mean_a * mean_a, 0, None)
     var_b = xp.clip(mean_bb - mean_b * mean_b, 0, None)
-    floor = xp.square(settings.noise_floor * noise)
+    floor = xp.square(settings.noise_floor * noise) + settings.texture_floor**2
     correlation = (mean_ab - mean_a * mean_b) / (xp.sqrt(var_a * var_b) + floor)
     confident = (correlation >= settings.confidence) & (share <= settings.saturation_share)
 

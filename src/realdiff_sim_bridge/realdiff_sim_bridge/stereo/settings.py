@@ -71,6 +71,9 @@ class StereoSettings(BaseModel):
     confidence_window_px: int = Field(11, ge=3, description="window of the photometric confidence (odd)")
     confidence: float = Field(0.6, ge=0, le=1, description="least normalised correlation of the matched windows")
     noise_floor: float = Field(1.5, ge=0, description="texture below this many noise sigmas counts as none")
+    texture_floor: float = Field(
+        3.0, ge=0, description="texture below so many grey levels counts as none; decides which dark surfaces drop out"
+    )
     saturation_share: float = Field(0.4, ge=0, le=1, description="windows with more saturated pixels are rejected")
     refinement: float = Field(
         0.9, ge=0, le=1, description="share of the sub-pixel error of the matching that is refined away"
@@ -105,7 +108,15 @@ _WHOLE = _ODD | {
     "census_threshold",
     "left_right_px",
 }
-_LOGARITHMIC = {"ambient", "full_well_e", "read_noise_e", "exposure_max", "projector_power", "noise_floor"}
+_LOGARITHMIC = {
+    "ambient",
+    "full_well_e",
+    "read_noise_e",
+    "exposure_max",
+    "projector_power",
+    "noise_floor",
+    "texture_floor",
+}
 
 
 class StereoRanges(BaseModel):
