@@ -207,6 +207,8 @@ def policy_node(value, bundle, simulated):
         "autostart": False,
         "use_sim_time": simulated,
     }
+    if value["robot"] == "fci":
+        parameters["gripper_timeout_s"] = 3.0  # libfranka's hand tells nothing while it moves
     if value["loader"]:
         parameters["loader"] = value["loader"]
     return LifecycleNode(

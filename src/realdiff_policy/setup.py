@@ -23,6 +23,7 @@ setup(
             "go_home = realdiff_policy.commands.go_home:entry",
             "recover = realdiff_policy.commands.recover:entry",
             "trial = realdiff_policy.commands.trial:entry",
+            "fci_driver = realdiff_policy.commands.fci_driver:entry",
             "diffusion_policy = realdiff_policy.commands.diffusion_policy:entry",
             "train = realdiff_policy.commands.train:entry",
             "export = realdiff_policy.commands.export:entry",
