@@ -10,8 +10,9 @@ from realdiff_sim_bridge.adapters.base import CONTROL_PERIOD_NS, SimState, Simul
 from realdiff_sim_bridge.experts import ExpertStep
 from realdiff_sim_bridge.success import SuccessMonitor
 
-_GIVE_UP_NS = 1_000_000_000
-"""A motion that has ended gets this long, and the time for which success must hold, until its failure is certain."""
+_GIVE_UP_NS = 3_000_000_000
+"""A motion that has ended gets this long, and the time for which success must hold, until its failure is certain: a
+banana laid into a basket rocks for a while."""
 
 
 class MotionSource(Protocol):
@@ -56,7 +57,7 @@ class Tick:
 
 
 def play(simulator: Simulator, source: MotionSource, seed: int, rate_hz: float) -> Iterator[Tick]:
-    """Resets the scene and plays the task until success, the task's time limit or a second after the motion's end.
+    """Resets the scene and plays the task until success, the task's time limit or a while after the motion's end.
 
     The controller acts at 50 Hz; frame k is taken at the physics step nearest to k / rate_hz.
 

@@ -35,8 +35,11 @@ _PEAK_TO_MEAN = 1.875
 """Highest speed of a minimum-jerk profile over its mean."""
 
 _LAG_M, _LAG_RAD = 0.010, 0.10
-_PATIENCE_S = 1.5
-"""If the arm lags behind by more than this, the clock of the segment waits, in all at most so long."""
+_PATIENCE_S = 0.4
+"""If the arm lags behind by more than this, the clock of the segment waits, at most so long at a time."""
+
+
+_GRIP_WINDOW_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class _Playback:
         width: Width between the fingers on the way to the beginning [m].
         lead_s: Time to the beginning [s].
         clock_s: Time that has been played [s].
-        waited_s: Time that the clock has waited for the arm [s].
+        waited_s: Time that the clock has been waiting for the arm [s].
     """
 
     start: Pose
@@ -113,6 +116,14 @@ class _Playback:
         """Whether the segment has been played to its end."""
         return self.clock_s >= self.lead_s + float(self.segment.times_s[-1])
 
+    @property
+    def fingers_move(self) -> bool:
+        """Whether the fingers open or close about now."""
+        if self.leading:
+            return False
+        near = np.abs(self.segment.times_s - (self.clock_s - self.lead_s)) <= _GRIP_WINDOW_S
+        return bool(np.ptp(self.segment.widths[near]) > 1e-3)
+
     def target(self) -> tuple[Pose, float]:
         """Pose and width at the clock's time."""
         if self.leading:
@@ -131,7 +142,8 @@ class MimicGenSource:
 
     Each subtask begins by choosing a source segment and moving it along with the subtask's reference object, as that
     stands at this moment. The hand goes to its beginning (no noise there) no faster than the segment itself moves, then
-    follows it (with noise). Where the arm can't keep up the segment's clock waits.
+    follows it (with noise). Where the arm can't keep up the segment's clock waits; an arm that is late when the
+    fingers are to move has failed.
 
     Args:
         task: The task's configuration.
@@ -214,13 +226,17 @@ class MimicGenSource:
         allowed_turn = _LAG_RAD + 3.0 * self._spec.noise * ACTION_TURN_RAD
         if lag <= allowed and angle(self._target, self._arm.tcp) <= allowed_turn:
             playback.clock_s += _PERIOD_S
-            return
-        playback.waited_s += _PERIOD_S
-        if playback.waited_s > _PATIENCE_S:
+            playback.waited_s = 0.0
+        elif playback.waited_s < _PATIENCE_S:
+            playback.waited_s += _PERIOD_S
+        elif playback.fingers_move:
             raise MotionError(
                 f"the arm can't follow the moved segment of subtask {self._subtask}",
                 where=f"{lag * 1e3:.0f} mm behind, source {playback.segment.source}",
             )
+        else:
+            # A segment may begin out of reach and lead into it: what counts is where the hand is when the fingers move.
+            playback.clock_s += _PERIOD_S
 
     def _noisy(self, pose: Pose) -> Pose:
         """Adds noise that changes at the paper's control rate."""
