@@ -20,6 +20,8 @@ setup(
     license="Apache-2.0",
     entry_points={
         "console_scripts": [
+            "calibrate = realdiff_sim_bridge.commands.calibrate:entry",
+            "calibration_overlay = realdiff_sim_bridge.commands.calibration_overlay:entry",
             "mimicgen = realdiff_sim_bridge.commands.mimicgen:entry",
             "record = realdiff_sim_bridge.commands.record:entry",
             "simulate_pairs = realdiff_sim_bridge.commands.simulate_pairs:entry",
