@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from realdiff_core.errors import RealdiffError
 from realdiff_sim_bridge.cameras import camera_rig, resized
+from realdiff_sim_bridge.errors import RenderingError
 from realdiff_sim_bridge.geometry import Pose, look_at
 from realdiff_sim_bridge.scene import meshes
 from realdiff_sim_bridge.scene.robot import assets_directory
@@ -252,3 +253,37 @@ def test_no_gl_names_the_package(monkeypatch) -> None:
     with pytest.raises(RealdiffError) as caught:
         rendering.select_gl()
     assert "libosmesa6" in str(caught.value)
+
+
+@needs_gl
+def test_opengl_that_does_not_start_is_an_error_that_says_what_to_install(simulator, monkeypatch) -> None:
+    import mujoco
+
+    def broken(width: int, height: int) -> None:
+        raise RuntimeError("no display")
+
+    monkeypatch.setattr(mujoco, "GLContext", broken)
+    monkeypatch.setattr(simulator, "_renderers", {})
+    with pytest.raises(RenderingError, match="doesn't start") as caught:
+        simulator.render("colour")
+    assert "no display" in str(caught.value)
+    assert "libegl1" in str(caught.value)
+    simulator.reset(0)  # physics goes on without pictures
+    simulator.advance_to(20_000_000)
+
+
+def test_chamfered_box_and_sweep_are_closed_and_face_outwards() -> None:
+    line = np.stack([np.linspace(-0.1, 0.1, 41), np.zeros(41), np.zeros(41)], axis=-1)
+    tube = meshes.sweep(line, np.full(41, 0.02), segments=180, ridges=0)
+    box = meshes.chamfered_box((0.02, 0.03, 0.04), 0.002)
+    # Each of the twelve edges loses a prism; a corner, where three meet, loses a little less than three.
+    edges = 4 * (0.04 + 0.06 + 0.08) * 0.002**2 / 2
+    for (vertices, triangles, *_), volume, tolerance in (
+        (tube, np.pi * (0.02 * 0.94) ** 2 * 0.2, 1e-3),
+        (box, 0.04 * 0.06 * 0.08 - edges, 1e-3),
+    ):
+        a, b, c = (vertices[triangles[:, k]] for k in range(3))
+        assert np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6 == pytest.approx(volume, rel=tolerance)
+        edge = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
+        forward = {tuple(pair) for pair in edge.tolist()}
+        assert forward == {(b, a) for a, b in forward}, "every edge has two triangles of opposite direction"

@@ -51,7 +51,8 @@ class SceneRenderer:
             raise RenderingError(
                 "off-screen rendering doesn't start on this machine",
                 got=f"{type(error).__name__}: {error}",
-                next_step="sudo apt-get install -y libegl1 libgl1-mesa-dri (or libosmesa6, and MUJOCO_GL=osmesa)",
+                next_step="sudo apt-get install -y libegl1 libgl1-mesa-dri (or libosmesa6, and MUJOCO_GL=osmesa); a "
+                "program that imports mujoco by itself must set MUJOCO_GL before",
             ) from error
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
