@@ -213,9 +213,8 @@ class Trial:
         details = self._provenance.details_json if self._provenance is not None else ""
         known = BagProvenance.from_json(details) if details else BagProvenance(depth={}, source="hardware")
         labelled = {TrialRecord.SUCCESS: True, TrialRecord.FAILURE: False}.get(outcome.outcome)
-        record = known.model_copy(
-            update={"task": self.settings.task, "success": labelled, "notes": {"policy": self.settings.policy}}
-        )
+        notes = {**known.notes, "policy": self.settings.policy}
+        record = known.model_copy(update={"task": self.settings.task, "success": labelled, "notes": notes})
         label_bag(path, record)
 
     # -- the run -----------------------------------------------------------------------------------------------------
