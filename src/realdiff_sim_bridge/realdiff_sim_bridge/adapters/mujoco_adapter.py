@@ -27,11 +27,11 @@ from realdiff_sim_bridge.scene.build import COLOUR_CAMERA, DEPTH_CAMERA, FAR_M, 
 from realdiff_sim_bridge.scene.renderer import SceneRenderer
 from realdiff_sim_bridge.scene.robot import (
     ARM_JOINTS,
-    DETAIL,
     FINGER_JOINTS,
     GRIPPER_ACTUATOR,
     MAX_GRIPPER_WIDTH,
     TCP_Z,
+    detail_for,
 )
 from realdiff_sim_bridge.scene.variation import SceneVariation
 from realdiff_sim_bridge.tasks import Task
@@ -51,7 +51,7 @@ class MujocoSimulator:
         task: The task's configuration.
         rig: The cameras to render, where they ought to be.
         quality: Looks of the colour image; depth doesn't depend on it.
-        detail: Share of the robot's visual triangles to keep, in (0, 1].
+        detail: Share of the robot's visual triangles to keep, in (0, 1]; None: as the pictures' size asks for.
         randomisation: What every reset varies.
     """
 
@@ -63,7 +63,7 @@ class MujocoSimulator:
         rig: CameraRig,
         *,
         quality: Quality = "good",
-        detail: float = DETAIL,
+        detail: float | None = None,
         randomisation: Level = "none",
     ) -> None:
         """Builds the scene; rendering starts with the first picture."""
@@ -78,7 +78,9 @@ class MujocoSimulator:
         self.randomisation: Level = randomisation
         self.version = str(mujoco.__version__)
         self._mujoco = mujoco
-        self._model = _compile(task, rig, detail=detail, looks=randomisation in _WITH_LOOKS)
+        self._model = _compile(
+            task, rig, detail=detail or detail_for(rig.depth.width), looks=randomisation in _WITH_LOOKS
+        )
         self._variation = SceneVariation(self._model, task, rig)
         self._items = dict(task.objects)
         self._data = mujoco.MjData(self._model)

@@ -15,12 +15,12 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-_CACHE_VERSION = "3"
-_MIN_TRIANGLES = 800
-"""Meshes smaller than this (buttons, screws) are kept as they are: decimating them saves nothing and shows."""
+_CACHE_VERSION = "4"
+_MIN_TRIANGLES = 5000
+"""A mesh keeps at least this number of triangles times the share that is kept: small ones would lose their shape."""
 
-
-_WELD_M = 1e-4
+_WELD_M = 1.6e-5
+"""Vertices closer than this over the share that is kept are joined [m]: at a sixth, a tenth of a millimetre."""
 
 
 def cache_directory() -> Path:
@@ -63,9 +63,10 @@ def _decimate(path: Path, keep: float) -> tuple[NDArray[np.float64], NDArray[np.
     mesh.merge_vertices(merge_tex=True, merge_norm=True)
     vertices = np.asarray(mesh.vertices, dtype=np.float64)
     triangles = np.asarray(mesh.faces, dtype=np.int32)
-    if keep < 1.0 and len(triangles) > _MIN_TRIANGLES:
-        vertices, triangles = _welded(vertices, triangles)
-        reduction = max(0.0, 1.0 - max(keep * len(mesh.faces), _MIN_TRIANGLES) / len(triangles))
+    least = keep * _MIN_TRIANGLES
+    if keep < 1.0 and len(triangles) > least:
+        vertices, triangles = _welded(vertices, triangles, _WELD_M / keep)
+        reduction = max(0.0, 1.0 - max(keep * len(mesh.faces), least) / len(triangles))
         points, faces = fast_simplification.simplify(
             vertices.astype(np.float32), triangles, target_reduction=reduction, agg=3.0
         )[:2]
@@ -74,16 +75,15 @@ def _decimate(path: Path, keep: float) -> tuple[NDArray[np.float64], NDArray[np.
 
 
 def _welded(
-    vertices: NDArray[np.float64], triangles: NDArray[np.int32]
+    vertices: NDArray[np.float64], triangles: NDArray[np.int32], cell_m: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Joins vertices closer than a tenth of a millimetre and drops the triangles that collapse.
+    """Joins the vertices in each cell of a grid and drops the triangles that collapse.
 
     The robot's parts come with screws and letters of thousands of triangles; the open seams between their facets would
     keep any of them from being reduced.
     """
-    _, first, inverse = np.unique(
-        np.round(vertices / _WELD_M).astype(np.int64), axis=0, return_index=True, return_inverse=True
-    )
+    cells = np.round(vertices / cell_m).astype(np.int64)
+    _, first, inverse = np.unique(cells, axis=0, return_index=True, return_inverse=True)
     triangles = inverse.reshape(-1)[triangles].astype(np.int32)
     a, b, c = triangles.T
     triangles = triangles[(a != b) & (b != c) & (a != c)]

@@ -37,6 +37,7 @@ _GLOSS: dict[str, tuple[float, float]] = {  # specular, shininess by the last pa
     "plastic": (0.25, 0.35),
 }
 _RIM_BOXES = 24
+_SEGMENTS = 48
 _LID_DEPTH = 0.0025
 _BANANA_CAPSULES = 8
 # Radius along a banana, as a share of that in the middle: stem, body, tip.
@@ -108,8 +109,8 @@ def _add_lathed(
     textured: bool = False,
 ) -> None:
     outline = np.asarray(profile, dtype=np.float64)
-    coordinates = lathe_texture_coordinates(outline, segments=72) if textured else None
-    _add_mesh(spec, body, name, material, *lathe(outline, segments=72), coordinates)
+    coordinates = lathe_texture_coordinates(outline, segments=_SEGMENTS) if textured else None
+    _add_mesh(spec, body, name, material, *lathe(outline, segments=_SEGMENTS), coordinates)
 
 
 def _add_cube(spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, item: Cube) -> None:
@@ -154,8 +155,8 @@ def _add_banana(spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, item: Bana
         bend = item.bend_radius
         return np.stack([bend * np.sin(angle), bend * (np.cos(angle) - 1.0), np.zeros_like(angle)], axis=-1)
 
-    share = np.linspace(0.0, 1.0, 49)
-    mesh = sweep(line(share), 0.5 * item.width * radius_at(share))
+    share = np.linspace(0.0, 1.0, 33)
+    mesh = sweep(line(share), 0.5 * item.width * radius_at(share), segments=20)
     _add_mesh(spec, body, name, f"{name}_skin", *mesh)
     # The capsules' caps overlap their neighbours; the outer two stay short of the ends.
     joints = np.linspace(0.04, 0.96, _BANANA_CAPSULES + 1)
