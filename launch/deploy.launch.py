@@ -92,7 +92,7 @@ def compose(context):
     if value["robot"] == "real":
         actions += franka(value)
     if value["robot"] == "fci":
-        actions.append(libfranka(value))
+        actions += [libfranka(value), description(simulated=False)]
     policy = policy_node(value, bundle, simulated)
     actions += [*managed(policy, start_trial(value, bundle) if value["trial"] == "true" else []), policy]
     actions += show(value, simulated)
@@ -164,6 +164,7 @@ def franka(value):
         "load_gripper": "true",
         "use_fake_hardware": "false",
         "fake_sensor_commands": "false",
+        "joint_state_rate": "100",
         "controllers_yaml": controllers,
     }
     spawner = Node(
@@ -280,18 +281,20 @@ def show(value, simulated):
         arguments=["--display-config", config],
         parameters=[{"use_sim_time": simulated}],
     )
-    if value["robot"] == "real":
-        return [rviz]  # the bring-up publishes the robot's description
+    # On hardware the description is there already; the simulation publishes frames, but no description.
+    return [description(simulated, tf="/robot_state_publisher/"), rviz] if simulated else [rviz]
+
+
+def description(simulated, tf="/"):
+    """The robot's description, and its frames under names that begin with `tf`."""
     model = PathJoinSubstitution([FindPackageShare("franka_description"), "robots", "fr3", "fr3.urdf.xacro"])
-    description = Command([FindExecutable(name="xacro"), " ", model, " hand:=true"])
-    publisher = Node(
+    urdf = Command([FindExecutable(name="xacro"), " ", model, " hand:=true"])
+    return Node(
         package="robot_state_publisher",
         executable="robot_state_publisher",
-        parameters=[{"robot_description": ParameterValue(description, value_type=str), "use_sim_time": simulated}],
-        # The frames come from the simulation or the driver; only the description is wanted.
-        remappings=[("/tf", "/robot_state_publisher/tf"), ("/tf_static", "/robot_state_publisher/tf_static")],
+        parameters=[{"robot_description": ParameterValue(urdf, value_type=str), "use_sim_time": simulated}],
+        remappings=[("/tf", f"{tf}tf"), ("/tf_static", f"{tf}tf_static")],
     )
-    return [publisher, rviz]
 
 
 def generate_launch_description():
