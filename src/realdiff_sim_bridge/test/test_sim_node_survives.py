@@ -25,7 +25,7 @@ def bridge() -> Iterator:
     executor.add_node(node)
     node.executor_for_test = executor
     yield node
-    node.session.close()
+    node.close()
     node.destroy_node()
     rclpy.shutdown()
 

@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
 
 import rclpy
@@ -30,7 +31,7 @@ from realdiff_sim_bridge.bridge.parameters import PARAMETERS, Parameter, session
 from realdiff_sim_bridge.bridge.publishers import Publishers
 from realdiff_sim_bridge.bridge.recovery_server import RecoveryServer
 from realdiff_sim_bridge.bridge.robot_state import STATE_TOPICS
-from realdiff_sim_bridge.bridge.session import Session
+from realdiff_sim_bridge.bridge.session import FrameMaker, Session
 from realdiff_sim_bridge.contract import TABLE
 from realdiff_sim_bridge.errors import SimulationError
 from realdiff_sim_bridge.streams import Outgoing
@@ -72,6 +73,8 @@ class SimBridge(Node):
         self._recovery = RecoveryServer(self, self.session, controller)
         self.create_service(Reset, "~/reset", self._on_reset)
         self.create_service(SetDepthSensor, "~/set_depth_sensor", self._on_depth_sensor)
+        self._frame_thread = ThreadPoolExecutor(1, thread_name_prefix="frames")
+        self._frame: Future[None] | None = None
         self._report_from = (0.0, 0, 0)
         self._frames = 0
         self._publish(self.session.latched())
@@ -104,6 +107,21 @@ class SimBridge(Node):
         if item.choices and value not in item.choices:
             raise ConfigError(f"parameter {item.name} is wrong", expected=" or ".join(item.choices), got=value)
         return value
+
+    def _publish_later(self, make_frame: FrameMaker) -> None:
+        """Lets the other thread align, encode and publish a frame while the simulation goes on, one frame at a time."""
+        self._finish_frame()
+        self._frame = self._frame_thread.submit(lambda: self._publish(make_frame()))
+
+    def _finish_frame(self) -> None:
+        frame, self._frame = self._frame, None
+        if frame is not None:
+            frame.result()
+
+    def close(self) -> None:
+        """Ends the other thread and frees the simulator."""
+        self._frame_thread.shutdown()
+        self.session.close()
 
     def _publish(self, messages: list[Outgoing]) -> None:
         self._output.publish(messages)
@@ -142,13 +160,14 @@ class SimBridge(Node):
     def run(self, executor: SingleThreadedExecutor, stopped: Callable[[], bool]) -> None:
         """Steps the simulation and serves requests until `stopped` says so.
 
-        Everything happens in this one thread: OpenGL contexts belong to a thread, and so no locks are needed.
+        Everything but the conversion of frames happens in this one thread: OpenGL contexts belong to a thread, so no
+        locks are needed.
         """
         wall, simulated = time.monotonic(), self.session.time_ns
         self._report_from = (wall, simulated, self._frames)
         while not stopped():
             try:
-                self._publish(self.session.advance())
+                self._publish(self.session.advance(self._publish_later))
                 self._arm.update()
                 self._gripper.update()
                 if self.session.next_episode():
@@ -240,7 +259,7 @@ def spin(arguments: list[str]) -> int:
     try:
         executor = SingleThreadedExecutor()
         node = SimBridge()
-        release = [node.session.close, node.destroy_node]
+        release = [node.close, node.destroy_node]
         executor.add_node(node)
         node.run(executor, stop.is_set)
     finally:

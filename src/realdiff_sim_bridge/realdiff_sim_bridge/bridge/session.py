@@ -43,6 +43,7 @@ from realdiff_sim_bridge.success import SuccessMonitor
 from realdiff_sim_bridge.tasks import Task, load_task
 
 Behaviour = Literal["idle", "expert"]
+FrameMaker = Callable[[], list[Outgoing]]
 
 START_NS = 1_000_000_000
 """Time of the first message: a stamp of zero means "the latest" to tf2 and "not set" to clocks."""
@@ -135,6 +136,7 @@ class Session:
             expert = PickAndPlaceExpert(task)
             for stream in get_args(Stream):  # a machine that can't render shall say so at once
                 simulator.render(stream)
+            rig.align(simulator.render("depth"))  # compiled now, not in the middle of a motion
             sensor = DepthSensor(simulator, self._sensor_name)
         except Exception:
             simulator.close()
@@ -264,8 +266,11 @@ class Session:
             provenance_message(self.time_ns, self.provenance()),
         ]
 
-    def advance(self) -> list[Outgoing]:
+    def advance(self, later: Callable[[FrameMaker], None] | None = None) -> list[Outgoing]:
         """Runs to the next moment at which controller or camera acts.
+
+        Args:
+            later: Takes over a frame's conversion into messages, so that another thread can do it; None: at once.
 
         Returns:
             The messages of that moment, /clock first.
@@ -290,7 +295,11 @@ class Session:
             messages += self._robot_messages(state)
         if frame:
             self._frames += 1
-            messages += self._camera_messages()
+            make_frame = self._picture()
+            if later is None:
+                messages += make_frame()
+            else:
+                later(make_frame)
             messages.append(self._status(success))
         return messages
 
@@ -306,7 +315,8 @@ class Session:
             messages += self._state_fields.messages(state, self.arm.state, self.robot, self._external)
         return messages
 
-    def _camera_messages(self) -> list[Outgoing]:
+    def _picture(self) -> FrameMaker:
+        """Takes the pictures that are wanted; what it returns turns them into messages and needs no simulator."""
         settings = self.settings
         points = settings.points and self._wanted(topics.POINTS)
         combined = settings.rgbd and self._wanted(topics.RGBD)
@@ -315,14 +325,17 @@ class Session:
         depth_wanted = points or aligned_wanted or self._wanted(topics.DEPTH_IMAGE)
         colour = self._simulator.render("colour") if colour_wanted else None
         depth = self._sensor.measure(self.seed, self._frames) if depth_wanted else None
-        messages = camera_messages(
-            self.rig, self.time_ns, colour, depth, settings.encoding, aligned=aligned_wanted,
-        )  # fmt: skip
-        if points and colour is not None and depth is not None:
-            messages.append(point_cloud(self.rig, self.time_ns, depth, colour))
-        if combined:
-            messages.append(rgbd(self.rig, self.time_ns, messages))
-        return messages
+        rig, time_ns = self.rig, self.time_ns
+
+        def make() -> list[Outgoing]:
+            messages = camera_messages(rig, time_ns, colour, depth, settings.encoding, aligned=aligned_wanted)
+            if points and colour is not None and depth is not None:
+                messages.append(point_cloud(rig, time_ns, depth, colour))
+            if combined:
+                messages.append(rgbd(rig, time_ns, messages))
+            return messages
+
+        return make
 
     def _act(self, truth: SimState) -> list[Outgoing]:
         """Decides on the command of the coming control period."""
