@@ -16,6 +16,7 @@ from realdiff_sim_bridge.commands import mimicgen as command
 from realdiff_sim_bridge.errors import MotionError
 from realdiff_sim_bridge.geometry import Pose
 from realdiff_sim_bridge.mimicgen.demonstrations import Demonstration, Segment, load_demonstrations
+from realdiff_sim_bridge.mimicgen.reach import first_reachable, reachable
 from realdiff_sim_bridge.mimicgen.selection import select
 from realdiff_sim_bridge.mimicgen.source import MimicGenSpec
 from realdiff_sim_bridge.mimicgen.transform import angle, interpolate, move, relative
@@ -104,6 +105,36 @@ def test_interpolation_goes_straight_and_turns_evenly() -> None:
     middle = interpolate(start, end, 0.25)
     assert np.allclose(middle.position, [0.05, 0.0, 0.025])
     assert np.degrees(angle(start, middle)) == pytest.approx(22.5)
+
+
+# --- reach
+
+
+def test_reach_agrees_with_inverse_kinematics() -> None:
+    """What is called reachable is reached by the controller; far beyond the limit nothing is."""
+    from realdiff_sim_bridge.control import create_controller
+    from realdiff_sim_bridge.scene.robot import READY_POSITIONS
+
+    arm = create_controller("dik")
+    down = Rotation.from_euler("x", 180, degrees=True)
+    outcomes = []
+    for x, y, z in [(0.45, 0.0, 0.3), (0.6, 0.2, 0.1), (0.6, -0.2, 0.2), (0.75, 0.3, 0.5), (0.85, 0.0, 0.4)]:
+        arm.reset(np.array(READY_POSITIONS))
+        target = _pose(x, y, z, down)
+        for _ in range(200):
+            arm.step(target, 0.02)
+        outcomes.append((reachable(target), bool(np.linalg.norm(arm.tcp.position - target.position) < 2e-3)))
+    assert outcomes == [(True, True)] * 3 + [(False, False)] * 2
+
+
+def test_segment_is_entered_where_it_comes_into_reach() -> None:
+    down = Rotation.from_euler("x", 180, degrees=True)
+    poses = tuple(_pose(x, 0.0, 0.3, down) for x in (0.95, 0.85, 0.60, 0.55, 0.5))
+    open_, late, soon = np.full(5, 0.08), np.array([8, 8, 8, 8, 0]) * 0.01, np.array([8, 8, 0, 0, 0]) * 0.01
+    assert first_reachable(poses, open_) == 2
+    assert first_reachable(poses, late) == 2
+    assert first_reachable(poses, soon) == 0, "never enter after the fingers have moved"
+    assert first_reachable(poses[2:], open_[2:]) == 0
 
 
 # --- selection

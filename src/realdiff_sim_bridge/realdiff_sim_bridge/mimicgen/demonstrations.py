@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,11 @@ class Segment:
     poses: tuple[Pose, ...]
     widths: FloatArray
     reference: Pose
+
+    def from_step(self, step: int) -> Segment:
+        """Returns the segment without its first `step` commands."""
+        times_s = self.times_s[step:] - self.times_s[step]
+        return replace(self, times_s=times_s, poses=self.poses[step:], widths=self.widths[step:])
 
     @property
     def speed(self) -> float:

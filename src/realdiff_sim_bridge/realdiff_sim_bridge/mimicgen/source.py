@@ -15,6 +15,7 @@ from realdiff_sim_bridge.errors import MotionError
 from realdiff_sim_bridge.experts import ExpertStep
 from realdiff_sim_bridge.geometry import FloatArray, Pose
 from realdiff_sim_bridge.mimicgen.demonstrations import Demonstration, Segment, load_demonstrations
+from realdiff_sim_bridge.mimicgen.reach import first_reachable
 from realdiff_sim_bridge.mimicgen.selection import Selection, select
 from realdiff_sim_bridge.mimicgen.transform import angle, interpolate, perturb
 from realdiff_sim_bridge.tasks import Task
@@ -208,6 +209,8 @@ class MimicGenSource:
             neighbours=self._spec.neighbours,
             random=self._random,
         )
+        entry = first_reachable(poses, segment.widths)
+        poses, segment = poses[entry:], segment.from_step(entry)
         self._subtask = subtask.name
         self._noise_age_s = np.inf
         chosen = f"{subtask.name}: {segment.source}"
@@ -234,8 +237,7 @@ class MimicGenSource:
                 f"the arm can't follow the moved segment of subtask {self._subtask}",
                 where=f"{lag * 1e3:.0f} mm behind, source {playback.segment.source}",
             )
-        else:
-            # A segment may begin out of reach and lead into it: what counts is where the hand is when the fingers move.
+        else:  # late where nothing depends on it: what counts is where the hand is when the fingers move
             playback.clock_s += _PERIOD_S
 
     def _noisy(self, pose: Pose) -> Pose:
