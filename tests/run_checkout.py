@@ -96,7 +96,7 @@ class Checkout:
         shutil.copytree(ROOT / "scripts", self.folder / "scripts", ignore=ignore)
         embedded = self.folder / "embedded_ros2"
         embedded.mkdir()
-        for name in ("environment.py", "fastdds_shm.xml"):
+        for name in ("environment.py", "shared_memory.py", "fastdds_shm.xml"):
             shutil.copy2(ROOT / "embedded_ros2" / name, embedded / name)
         shutil.copytree(ROOT / "embedded_ros2" / "cmake", embedded / "cmake")
         (embedded / "bin").mkdir()
