@@ -207,8 +207,9 @@ class Problem:
         x, y = q[:, 0] / z, q[:, 1] / z
         by_point = np.stack([gx, gy, -(gx * x + gy * y)], axis=1) / z[:, None]
         jacobian = np.zeros((len(q), PARAMETERS))
-        # The points turn about the camera's centre: ∂q/∂ω = −[q − v]×, exact for the small steps taken here.
-        jacobian[:, :3] = np.cross(q - step[3:6], by_point)
+        # ∂q/∂ω = −[q − v]× J(ω), with the left Jacobian of the rotations to first order, J(ω) = I + [ω]× / 2.
+        turned = np.cross(q - step[3:6], by_point)
+        jacobian[:, :3] = turned + 0.5 * np.cross(turned, step[:3])
         jacobian[:, 3:6] = by_point
         jacobian[:, DILATION] = -1.0 * sample.known
         jacobian[:, FOCAL] = (gx * x + gy * y) / (1 + step[FOCAL])

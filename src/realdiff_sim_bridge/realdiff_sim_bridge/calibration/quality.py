@@ -50,7 +50,7 @@ class Limits:
     position_m: float = 0.005
     angle_deg: float = 0.3
     dilation_px: float = 2.0
-    focal_error: float = 0.015
+    focal_error: float = 0.010
     principal_px: float = 10.0
     agreeing: int = 3
     rival_cost: float = 1.5

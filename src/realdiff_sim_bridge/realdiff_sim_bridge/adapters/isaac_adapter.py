@@ -1,0 +1,413 @@
+"""NVIDIA Isaac Sim 5 behind the simulators' protocol.
+
+Written against the documented API of Isaac Sim 5.0/5.1 (https://docs.isaacsim.omniverse.nvidia.com/5.1.0/py/) and
+tested against a double of that API, not on Isaac Sim itself: see docs/guides/isaac.md. Physics (PhysX) repeats itself
+on one machine only; pictures are ray-traced and contain noise.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from realdiff_core.camera import CameraModel
+from realdiff_core.errors import ConfigError
+
+from realdiff_sim_bridge.adapters import isaac_stage
+from realdiff_sim_bridge.adapters.base import (
+    CONTROL_PERIOD_NS,
+    GRIPPER_SPEED,
+    Command,
+    Quality,
+    RobotState,
+    SimState,
+    Stream,
+)
+from realdiff_sim_bridge.adapters.link_poses import LinkPoses
+from realdiff_sim_bridge.cameras import CameraRig
+from realdiff_sim_bridge.errors import RenderingError, SimulationError
+from realdiff_sim_bridge.geometry import FloatArray, Pose
+from realdiff_sim_bridge.randomisation import Level, draw_variation
+from realdiff_sim_bridge.resets import draw_start
+from realdiff_sim_bridge.scene.build import FAR_M, NEAR_M, PHYSICS_STEP_S, build_scene
+from realdiff_sim_bridge.scene.robot import ARM_JOINTS, FINGER_JOINTS, MAX_GRIPPER_WIDTH
+from realdiff_sim_bridge.tasks import Task
+
+ROBOT_ASSET = "/Isaac/Robots/FrankaRobotics/FrankaFR3/fr3.usd"
+"""The FR3 with its hand below Isaac Sim's asset root, from 5.1 on; ROBOT_VARIABLE names another file."""
+
+ROBOT_VARIABLE = "REALDIFF_ISAAC_FR3"
+
+_LEVELS: tuple[Level, ...] = ("none", "physics")
+_JOINTS = (*ARM_JOINTS, *FINGER_JOINTS)
+_STEP_NS = round(PHYSICS_STEP_S * 1e9)
+_SETTLE_NS = 400_000_000
+
+_FINGER_GAINS, _FINGER_FORCE_N = (1500.0, 60.0), 30.0
+"""Stiffness [N/m], damping [N·s/m] and greatest force of a finger: both together grip like the hand in MuJoCo."""
+
+_PIXEL_M = 3e-6
+"""Size of the virtual sensor's pixels; only its ratio to the focal length matters."""
+
+_WARM_UP, _LATENCY = 30, 3
+"""Frames until the renderer gives its first picture at the latest, and frames by which a picture lags behind."""
+
+_app: Any = None
+
+
+class _Isaac(NamedTuple):
+    """The parts of Isaac Sim in use."""
+
+    world: Any
+    add_reference: Any
+    assets_root: Any
+    articulation: Any
+    rigid_prim: Any
+    action: Any
+    camera: Any
+    version: str
+
+
+def load_isaac() -> _Isaac:
+    """Starts Isaac Sim without a window (once a process) and imports what is needed.
+
+    Raises:
+        SimulationError: Isaac Sim isn't installed for this Python.
+    """
+    global _app
+    try:
+        from isaacsim import SimulationApp
+    except ImportError as error:
+        raise SimulationError(
+            "Isaac Sim isn't installed for this Python",
+            expected="the package isaacsim, version 5",
+            got=str(error),
+            next_step="see docs/guides/isaac.md; the simulator 'mujoco' needs nothing",
+        ) from error
+    if _app is None:
+        # No other module of Isaac Sim can be imported before.
+        _app = SimulationApp({"headless": True})
+    import importlib.metadata
+
+    from isaacsim.core.api import World
+    from isaacsim.core.prims import SingleArticulation, SingleRigidPrim
+    from isaacsim.core.utils.stage import add_reference_to_stage
+    from isaacsim.core.utils.types import ArticulationAction
+    from isaacsim.sensors.camera import Camera
+    from isaacsim.storage.native import get_assets_root_path
+
+    try:
+        version = importlib.metadata.version("isaacsim")
+    except importlib.metadata.PackageNotFoundError:
+        version = "5"  # installed from the archive, not as a Python package
+    return _Isaac(
+        World,
+        add_reference_to_stage,
+        get_assets_root_path,
+        SingleArticulation,
+        SingleRigidPrim,
+        ArticulationAction,
+        Camera,
+        version,
+    )
+
+
+class IsaacSimulator:
+    """A task in Isaac Sim; see `realdiff_sim_bridge.adapters.base.Simulator`.
+
+    Args:
+        task: The task's configuration.
+        rig: The cameras to render, where they ought to be.
+        quality: Taken note of, without effect: Isaac Sim always traces rays.
+        randomisation: What every reset varies: "none" or "physics".
+
+    Raises:
+        SimulationError: Isaac Sim isn't installed, or its assets can't be reached.
+        ConfigError: Looks can't be varied here.
+    """
+
+    name = "isaac"
+
+    def __init__(self, task: Task, rig: CameraRig, *, quality: Quality = "good", randomisation: Level = "none") -> None:
+        """Starts Isaac Sim and builds the stage."""
+        _check_level(randomisation)
+        isaac = load_isaac()
+        self.task = task
+        self.rig = rig
+        self.quality = quality
+        self.randomisation: Level = randomisation
+        self.version = isaac.version
+        self._isaac = isaac
+        self._model = build_scene(task, rig)
+        self._links = LinkPoses()
+        self._items = dict(task.objects)
+        self._world = isaac.world(
+            physics_dt=PHYSICS_STEP_S, rendering_dt=CONTROL_PERIOD_NS * 1e-9, stage_units_in_meters=1.0, backend="numpy"
+        )
+        paths = isaac_stage.author_scene(self._world.stage, self._model)
+        isaac_stage.author_lights(self._world.stage)
+        isaac.add_reference(usd_path=_robot_asset(isaac), prim_path=isaac_stage.ROBOT_PATH)
+        scene = self._world.scene
+        self._robot = scene.add(isaac.articulation(prim_path=isaac_stage.ROBOT_PATH, name="fr3"))
+        self._bodies = {
+            name: scene.add(isaac.rigid_prim(prim_path=path, name=name, reset_xform_properties=False))
+            for name, path in paths.items()
+        }
+        self._fingers = isaac_stage.physics_material(self._world.stage, "fingertips", _finger_friction(self._model))
+        self._cameras: dict[Stream, Any] = {}
+        self._warm: set[Stream] = set()
+        self._step = 0
+        self.reset(0)
+
+    @property
+    def time_ns(self) -> int:
+        """Simulation time since the reset [ns]."""
+        return self._step * _STEP_NS
+
+    def reset(self, seed: int) -> None:
+        """Varies the scene and puts it into the start state drawn from `seed`, at time 0."""
+        varied = self._vary(seed, self.randomisation)
+        start = draw_start(varied, seed)
+        self._initialise()
+        joints = np.asarray(start.joint_positions, dtype=np.float64)
+        fingers = np.full(2, start.gripper_width / 2)
+        self._robot.set_joint_positions(np.concatenate([joints, fingers]), joint_indices=self._dofs)
+        self._robot.set_joint_velocities(np.zeros(len(_JOINTS)), joint_indices=self._dofs)
+        for name, pose in start.objects.items():
+            body = self._bodies[name]
+            body.set_world_pose(position=pose.position, orientation=pose.quaternion_wxyz)
+            body.set_linear_velocity(np.zeros(3))
+            body.set_angular_velocity(np.zeros(3))
+        self._segment = (0, joints, joints, start.gripper_width)
+        self._width_command = start.gripper_width
+        self._step = 0
+        self.advance_to(_SETTLE_NS)
+        self._step = 0
+        self._segment = (0, joints, joints, start.gripper_width)
+
+    def _initialise(self) -> None:
+        """Stops and starts physics, which reads sizes and materials anew, and sets up the drives again."""
+        self._world.reset()
+        robot = self._robot
+        try:
+            self._dofs = np.array([robot.get_dof_index(name) for name in _JOINTS])
+        except (KeyError, ValueError) as error:
+            raise SimulationError(
+                "the robot's asset isn't an FR3 with its hand",
+                expected=", ".join(_JOINTS),
+                got=", ".join(robot.dof_names or []),
+                next_step=f"set {ROBOT_VARIABLE} to the USD file of an FR3 with the Franka hand",
+            ) from error
+        robot.disable_gravity()  # the real controllers compensate it
+        stiffness, damping, force = _drives(self._model)
+        kps, kds = np.zeros(robot.num_dof), np.zeros(robot.num_dof)
+        kps[self._dofs], kds[self._dofs] = stiffness, damping
+        controller = robot.get_articulation_controller()
+        controller.set_gains(kps=kps, kds=kds)
+        controller.set_max_efforts(force, joint_indices=self._dofs)
+
+    def randomise(self, seed: int, level: Level | None = None) -> None:
+        """Varies physics as drawn from `seed`; the objects keep their poses."""
+        _check_level(level or self.randomisation)
+        poses = {name: body.get_world_pose() for name, body in self._bodies.items()}
+        positions = self._robot.get_joint_positions(joint_indices=self._dofs)
+        before = self._items
+        self._vary(seed, level or self.randomisation)
+        self._initialise()
+        self._robot.set_joint_positions(positions, joint_indices=self._dofs)
+        for name, (position, orientation) in poses.items():
+            lift = np.array([0.0, 0.0, self._items[name].rest_height - before[name].rest_height])
+            self._bodies[name].set_world_pose(position=position + lift, orientation=orientation)
+
+    def _vary(self, seed: int, level: Level) -> Task:
+        """Sets sizes, masses and friction; returns the task with its objects as they are now."""
+        variation = draw_variation(self.task, seed, level)
+        stage = self._world.stage
+        for name, factors in variation.objects.items():
+            body = self._bodies[name]
+            body.set_local_scale(np.full(3, factors.size))
+            body.set_mass(self.task.objects[name].mass * factors.mass)
+            isaac_stage.physics_material(stage, name, _object_friction(self._model, name) * factors.friction)
+        isaac_stage.physics_material(stage, "room", _table_friction(self._model) * variation.table_friction)
+        friction = _finger_friction(self._model) * variation.fingertip_friction
+        fingers = isaac_stage.physics_material(stage, "fingertips", friction)
+        for link in ("fr3_leftfinger", "fr3_rightfinger"):
+            if stage.GetPrimAtPath(f"{isaac_stage.ROBOT_PATH}/{link}"):
+                isaac_stage.bind_material(stage, f"{isaac_stage.ROBOT_PATH}/{link}", fingers)
+        varied = variation.applied(self.task)
+        self._items = varied.objects
+        return varied
+
+    def apply(self, command: Command) -> None:
+        """Sets the command to be reached one control period from now."""
+        if not np.all(np.isfinite(command.joint_positions)) or not math.isfinite(command.gripper_width):
+            raise SimulationError("a command holds NaN or infinity", expected="finite numbers", got=str(command))
+        self._segment = (
+            self.time_ns,
+            self._arm_target(self.time_ns)[0],
+            np.asarray(command.joint_positions, dtype=np.float64).copy(),
+            float(np.clip(command.gripper_width, 0.0, MAX_GRIPPER_WIDTH)),
+        )
+
+    def _arm_target(self, time_ns: int) -> tuple[FloatArray, FloatArray]:
+        """Interpolated joint command at a time: positions [rad] and velocities [rad/s]."""
+        start_ns, before, after, _ = self._segment
+        share = (time_ns - start_ns) / CONTROL_PERIOD_NS
+        if share >= 1.0:
+            return after, np.zeros(7)
+        return before + share * (after - before), (after - before) / (CONTROL_PERIOD_NS * 1e-9)
+
+    def advance_to(self, time_ns: int) -> None:
+        """Runs physics up to a time, rounded to the nearest physics step."""
+        last = round(time_ns / _STEP_NS)
+        travel = GRIPPER_SPEED * PHYSICS_STEP_S
+        while self._step < last:
+            positions, velocities = self._arm_target(self.time_ns)
+            self._width_command += min(max(self._segment[3] - self._width_command, -travel), travel)
+            fingers = np.full(2, self._width_command / 2)
+            self._robot.apply_action(
+                self._isaac.action(
+                    joint_positions=np.concatenate([positions, fingers]),
+                    joint_velocities=np.concatenate([velocities, np.zeros(2)]),
+                    joint_indices=self._dofs,
+                )
+            )
+            self._world.step(render=False)
+            self._step += 1
+        positions = self._robot.get_joint_positions(joint_indices=self._dofs)
+        velocities = self._robot.get_joint_velocities(joint_indices=self._dofs)
+        if not np.all(np.isfinite(positions)) or np.any(np.abs(velocities) > 1e3):
+            raise SimulationError(
+                "the simulation has become unstable",
+                where=f"task {self.task.name} at {self.time_ns * 1e-9:.3f} s",
+                next_step="check masses, sizes and start ranges of the task's objects; then reset",
+            )
+
+    def state(self) -> SimState:
+        """Returns the true state of now."""
+        robot = RobotState(
+            positions=np.array(self._robot.get_joint_positions(joint_indices=self._dofs), dtype=np.float64),
+            velocities=np.array(self._robot.get_joint_velocities(joint_indices=self._dofs), dtype=np.float64),
+            efforts=np.array(self._robot.get_measured_joint_efforts(joint_indices=self._dofs), dtype=np.float64),
+        )
+        links, tcp = self._links.at(robot.positions)
+        objects, speeds = {}, {}
+        for name, body in self._bodies.items():
+            position, orientation = body.get_world_pose()
+            objects[name] = Pose.from_wxyz(
+                np.array(position, dtype=np.float64), np.array(orientation, dtype=np.float64)
+            )
+            speeds[name] = float(np.linalg.norm(body.get_linear_velocity()))
+        return SimState(self.time_ns, robot, tcp, links, objects, speeds, dict(self._items))
+
+    def render(self, stream: Stream) -> NDArray[Any]:
+        """Renders one imager: "colour" uint8[H, W, 3] or "depth" float32[H, W] in metres with NaN for nothing."""
+        camera = self._cameras.get(stream) or self._open_camera(stream)
+        frames = _LATENCY if stream in self._warm else _WARM_UP
+        image: Any = None
+        for count in range(1, frames + 1):
+            self._world.render()
+            if count >= _LATENCY:
+                image = camera.get_rgb() if stream == "colour" else camera.get_depth()
+                if image is not None and np.size(image):
+                    break
+        model = self.rig.colour if stream == "colour" else self.rig.depth
+        if image is None or np.shape(image)[:2] != (model.height, model.width):
+            raise RenderingError(
+                "Isaac Sim gives no picture",
+                where=f"{stream} after {frames} frames",
+                expected=f"{model.width}×{model.height}",
+                got="nothing" if image is None or not np.size(image) else f"shape {np.shape(image)}",
+                next_step="check the GPU's driver with Isaac Sim's compatibility checker",
+            )
+        self._warm.add(stream)
+        if stream == "colour":
+            return np.array(np.asarray(image)[..., :3], dtype=np.uint8)
+        depth = np.array(image, dtype=np.float32)
+        depth[~np.isfinite(depth) | (depth <= 0.0) | (depth >= 0.999 * FAR_M)] = np.nan
+        return depth
+
+    def _open_camera(self, stream: Stream) -> Any:
+        model = self.rig.colour if stream == "colour" else self.rig.depth
+        pose = self.rig.base_colour if stream == "colour" else self.rig.base_depth
+        camera = self._isaac.camera(
+            prim_path=f"/World/{stream}_camera", name=f"{stream}_camera", resolution=(model.width, model.height)
+        )
+        camera.initialize(attach_rgb_annotator=stream == "colour")
+        if stream == "depth":
+            camera.add_distance_to_image_plane_to_frame()
+        camera.set_clipping_range(near_distance=NEAR_M, far_distance=FAR_M)
+        _set_intrinsics(camera, model)
+        camera.set_world_pose(position=pose.position, orientation=pose.quaternion_wxyz, camera_axes="ros")
+        self._cameras[stream] = camera
+        return camera
+
+    def close(self) -> None:
+        """Frees cameras and stage; the process can't start another Isaac Sim, so the application stays."""
+        for camera in self._cameras.values():
+            camera.destroy()
+        self._cameras.clear()
+        self._warm.clear()
+        self._world.stop()
+        self._world.clear_instance()
+
+
+def _check_level(level: Level) -> None:
+    if level not in _LEVELS:
+        raise ConfigError(
+            "Isaac Sim's looks can't be varied here",
+            expected=f"randomisation {' or '.join(_LEVELS)}",
+            got=level,
+            next_step="vary the looks with the simulator 'mujoco'",
+        )
+
+
+def _robot_asset(isaac: _Isaac) -> str:
+    chosen = os.environ.get(ROBOT_VARIABLE)
+    if chosen:
+        return chosen
+    root = isaac.assets_root()
+    if not root:
+        raise SimulationError(
+            "Isaac Sim's assets can't be reached",
+            expected="its asset root on the network, or a local copy",
+            next_step=f"set {ROBOT_VARIABLE} to the USD file of an FR3 with the Franka hand",
+        )
+    return f"{root}{ROBOT_ASSET}"
+
+
+def _set_intrinsics(camera: Any, model: CameraModel) -> None:
+    """Gives a camera the intrinsics of a camera model; Isaac Sim counts pixels from the picture's corner."""
+    camera.set_horizontal_aperture(model.width * _PIXEL_M, maintain_square_pixels=True)
+    camera.set_focal_length(model.fx * _PIXEL_M)
+    k1, k2, p1, p2, k3 = model.distortion
+    camera.set_opencv_pinhole_properties(
+        cx=model.cx + 0.5, cy=model.cy + 0.5, fx=model.fx, fy=model.fy, pinhole=[k1, k2, p1, p2, k3] + [0.0] * 7
+    )
+
+
+def _drives(model: Any) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Stiffness, damping and greatest effort of arm and fingers, float64[9] each; the arm's as in MuJoCo."""
+    arm = np.array([model.actuator(name).id for name in ARM_JOINTS])
+    stiffness = np.concatenate([model.actuator_gainprm[arm, 0], np.full(2, _FINGER_GAINS[0])])
+    damping = np.concatenate([-model.actuator_biasprm[arm, 2], np.full(2, _FINGER_GAINS[1])])
+    force = np.concatenate([model.actuator_forcerange[arm, 1], np.full(2, _FINGER_FORCE_N)])
+    return stiffness, damping, force
+
+
+def _finger_friction(model: Any) -> float:
+    fingers = [model.body(name).id for name in ("fr3_leftfinger", "fr3_rightfinger")]
+    geoms = np.flatnonzero(np.isin(model.geom_bodyid, fingers) & (model.geom_priority > 0))
+    return float(model.geom_friction[geoms, 0].max())
+
+
+def _object_friction(model: Any, name: str) -> float:
+    geoms = np.flatnonzero((model.geom_bodyid == model.body(name).id) & (model.geom_contype > 0))
+    return float(model.geom_friction[geoms, 0].max())
+
+
+def _table_friction(model: Any) -> float:
+    return float(model.geom("table").friction[0])
