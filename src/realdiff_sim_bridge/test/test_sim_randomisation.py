@@ -118,12 +118,13 @@ def test_camera_stays_in_its_range(simulator) -> None:
 def test_scaled_model_equals_a_compiled_one(name: str) -> None:
     """Sizes and masses set in the model against MuJoCo's own compilation of the varied task."""
     from realdiff_sim_bridge.scene.build import build_scene
+    from realdiff_sim_bridge.scene.robot import SMALL_DETAIL
 
     simulator = _simulator(name, "physics")
     simulator.reset(77)
     state = simulator.state()
     varied = simulator.task.model_copy(update={"objects": state.items})
-    model, expected = simulator.model, build_scene(varied, simulator.rig)
+    model, expected = simulator.model, build_scene(varied, simulator.rig, detail=SMALL_DETAIL)
     for item in varied.objects:
         body = model.body(item).id
         for field in ("body_mass", "body_inertia", "body_ipos", "body_invweight0", "body_subtreemass"):
