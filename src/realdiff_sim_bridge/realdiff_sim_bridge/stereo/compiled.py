@@ -6,6 +6,7 @@ threads may not be entered from several Python threads).
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
@@ -27,6 +28,17 @@ _M1, _M2, _STEP = np.uint32(MULTIPLIERS[0]), np.uint32(MULTIPLIERS[1]), np.uint3
 @lru_cache(maxsize=1)
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_THREADS, thread_name_prefix="stereo")
+
+
+_kept = threading.local()
+
+
+def _volumes(shape: tuple[int, int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+    """Buffers for costs and their sums, kept for the thread's next frame: fresh memory takes time."""
+    if getattr(_kept, "shape", None) != shape:
+        _kept.shape, _kept.volumes = shape, (np.empty(shape, np.uint8), np.empty(shape, np.uint16))
+    volumes: tuple[NDArray[np.uint8], NDArray[np.uint16]] = _kept.volumes
+    return volumes
 
 
 def _spread(function: Any, length: int, *arguments: Any) -> None:
@@ -53,8 +65,7 @@ def semi_global(
     codes = np.empty((2, height, width), np.uint32)
     for image, code in zip((left, right), codes, strict=True):
         _spread(_census, height, np.pad(image, (_REACH, _REACH), "edge"), code, _OFFSETS, threshold)
-    cost = np.empty((height, width, disparities), np.uint8)
-    total = np.empty((height, width, disparities), np.uint16)
+    cost, total = _volumes((height, width, disparities))
     small, large = penalties
     _spread(_along_rows, height, codes[0], codes[1], cost, total, small, large)
     _spread(_along_columns, width, cost, total, small, large)

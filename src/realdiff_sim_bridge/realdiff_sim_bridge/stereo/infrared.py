@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,26 +132,51 @@ class Optics:
         xp = self._xp
         depth, known = self._filled(view.depth)
         normal = self.normals(depth)
-        front = self._shade(view, depth, normal, imager, projector_depth)
+        front = self._shade(view, depth, normal, imager, projector_depth, self._v)
         light = front.ambient + front.projected + front.mirrored
         if view.transmission is not None and view.behind is not None:
             passed = view.transmission
-            behind = self._refracted(view.behind, depth, normal, passed)
-            back = self._shade(behind, behind.depth, self.normals(behind.depth), imager, projector_depth)
-            # The projector's light passes the glass twice, ambient light of the background once.
-            through = passed * (back.ambient + back.mirrored) + passed * passed * back.projected
-            light = (1 - passed) * (front.ambient + front.projected) + front.mirrored + through
+            light = (1 - passed) * (front.ambient + front.projected) + front.mirrored
+            rows = self._rows_with(passed > 0)
+            light[:, rows] += self._through(view.behind, depth, normal, passed, rows, imager, projector_depth)
             known = known | (passed > 0)
         # cos² of the field angle: lens shading that the driver half corrects
         off_axis = 1 / (1 + self._u * self._u + self._v * self._v)
         return xp.where(known, light, 0.1 * self._settings.ambient) * off_axis
 
+    def _rows_with(self, mask: Array) -> slice:
+        """The rows in which a mask is set anywhere, and two on either side."""
+        found = np.flatnonzero(self._arrays.download(mask.any(2).any(0)))
+        return slice(max(0, int(found[0]) - 2), int(found[-1]) + 3) if len(found) else slice(0, 3)
+
+    def _through(
+        self,
+        behind: Surfaces,
+        depth: Array,
+        normal: tuple[Array, Array, Array],
+        passed: Array,
+        rows: slice,
+        imager: int,
+        projector_depth: Array | None,
+    ) -> Array:
+        """Light from behind the glass, in some rows: the projector's passes the glass twice, ambient light once."""
+        passed = passed[:, rows]
+        seen = self._refracted(behind, depth[:, rows], [part[:, rows] for part in normal], passed, rows)
+        v = self._v[:, rows]
+        back = self._shade(seen, seen.depth, self.normals(seen.depth, v), imager, projector_depth, v)
+        return passed * (back.ambient + back.mirrored) + passed * passed * back.projected
+
     def _filled(self, depth: Array) -> tuple[Array, Array]:
         known = self._xp.isfinite(depth) & (depth > 0)
         return self._xp.where(known, depth, _NOWHERE_M), known
 
-    def normals(self, depth: Array) -> tuple[Array, Array, Array]:
-        """Unit normals (x, y, z), [B,H,W] each, facing the camera; at depth edges the flatter side counts."""
+    def normals(self, depth: Array, v: Array | None = None) -> tuple[Array, Array, Array]:
+        """Unit normals (x, y, z), [B,H,W] each, facing the camera; at depth edges the flatter side counts.
+
+        Args:
+            depth: float32 [B,H,W], without NaN.
+            v: tangents of the rows if `depth` is a part of the image.
+        """
         xp, camera = self._xp, self._camera
 
         def flatter(before: Array, after: Array) -> Array:
@@ -161,12 +187,14 @@ class Optics:
         step = depth[:, 1:] - depth[:, :-1]
         down = flatter(xp.concatenate([step[:, :1], step], 1), xp.concatenate([step, step[:, -1:]], 1))
         x, y = camera.fx * across, camera.fy * down
-        z = -(depth + self._u * x + self._v * y)
+        z = -(depth + self._u * x + (self._v if v is None else v) * y)
         length = xp.sqrt(x * x + y * y + z * z)
         return x / length, y / length, z / length
 
-    def _refracted(self, behind: Surfaces, depth: Array, normal: tuple[Array, Array, Array], passed: Array) -> Surfaces:
-        """The view behind glass, displaced where the glass is tilted against the line of sight.
+    def _refracted(
+        self, behind: Surfaces, depth: Array, normal: Sequence[Array], passed: Array, rows: slice
+    ) -> Surfaces:
+        """The view behind glass in some rows, displaced where the glass is tilted against the line of sight.
 
         A plate of thickness t and index n shifts a ray by about t (1 − 1/n) times the tangent of the incidence angle;
         `refraction_m` is t (1 − 1/n). Thick curved glass bends more: the tangent may reach 4.
@@ -175,7 +203,7 @@ class Optics:
         slant = xp.clip(-normal[2], 0.25, 1.0)
         reach = xp.where(passed > 0, camera.fx * self._settings.refraction_m / depth / slant, 0.0)
         x = arrays.whole(xp.clip(self._columns + reach * normal[0] + 0.5, 0, camera.width - 1))
-        y = arrays.whole(xp.clip(self._rows + reach * normal[1] + 0.5, 0, camera.height - 1))
+        y = arrays.whole(xp.clip(self._rows[:, rows] + reach * normal[1] + 0.5, 0, camera.height - 1))
         index = self._frames(depth) * (camera.height * camera.width) + y * camera.width + x
 
         def moved(values: Array) -> Array:
@@ -194,13 +222,14 @@ class Optics:
         normal: tuple[Array, Array, Array],
         imager: int,
         projector_depth: Array | None,
+        v: Array,
     ) -> _Light:
         """Light that one layer of surfaces sends to the imager."""
         xp, s = self._xp, self._settings
-        x, y = self._u * depth, self._v * depth
+        x, y = self._u * depth, v * depth
         offset = s.projector_offset_m - imager * s.baseline_m
         from_x = x - offset
-        tan_x, tan_y = from_x / depth, self._v + 0 * from_x
+        tan_x, tan_y = from_x / depth, v + 0 * from_x
         square = from_x * from_x + y * y + depth * depth
         distance = xp.sqrt(square)
         power = s.projector_power * self._dots(tan_x, tan_y, depth, imager) / square
