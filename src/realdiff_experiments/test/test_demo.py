@@ -16,7 +16,7 @@ from realdiff_experiments import demo
 def test_demo_writes_a_self_contained_report(tmp_path) -> None:
     from realdiff_experiments.demo_report import write_report
 
-    settings = DemoSettings(output=tmp_path / "demo", seed=0, rate_hz=2.0, model="disparity")
+    settings = DemoSettings(output=tmp_path / "demo", seed=0, rate_hz=3.0, model="disparity")
     result = run_demo(settings, lambda text: None)
     assert result.live.sent >= 15
     assert result.live.received == result.live.sent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 import time
@@ -32,7 +33,9 @@ def server() -> Iterator[str]:
         pytest.skip("pylibfranka or franky-sim isn't installed")
     address = "127.0.0.1"
     command = [str(SERVER), "--hostname", address, "--simulator", "mujoco"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # Unbuffered: its line "Press Ctrl+C" would else stay in the pipe's buffer for as long as it runs.
+    variables = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables)
     try:
         for line in process.stdout:
             if "Press Ctrl+C" in line:
