@@ -36,6 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell starts background jobs so, and children would inherit it: no test could interrupt anything.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Tests read what the processes they start print, line by line: it must not wait in a buffer.
+    os.environ["PYTHONUNBUFFERED"] = "1"
     if "REALDIFF_TEST_DOMAIN" not in os.environ:
         os.environ["REALDIFF_TEST_DOMAIN"] = str(_choose_domain())
     os.environ["ROS_DOMAIN_ID"] = os.environ["REALDIFF_TEST_DOMAIN"]

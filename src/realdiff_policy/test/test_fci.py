@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import subprocess
 import sys
 import time
@@ -33,9 +32,7 @@ def server() -> Iterator[str]:
         pytest.skip("pylibfranka or franky-sim isn't installed")
     address = "127.0.0.1"
     command = [str(SERVER), "--hostname", address, "--simulator", "mujoco"]
-    # Unbuffered: its line "Press Ctrl+C" would else stay in the pipe's buffer for as long as it runs.
-    variables = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         for line in process.stdout:
             if "Press Ctrl+C" in line:
