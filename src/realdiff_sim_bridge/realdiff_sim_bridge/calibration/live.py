@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +12,11 @@ from realdiff_core.errors import RealdiffError
 
 from realdiff_sim_bridge.calibration.overlay import draw_overlay
 from realdiff_sim_bridge.calibration.silhouettes import JOINTS, RobotRenderer
-from realdiff_sim_bridge.geometry import Pose
+from realdiff_sim_bridge.geometry import FloatArray, Pose
+from realdiff_sim_bridge.scene.robot import ARM_JOINTS
+
+_HISTORY = 1000
+"""Joint states kept: a second of the robot's fastest rate."""
 
 MAX_AGE_NS = 300_000_000
 """Joint states older than this, seen from the picture, don't show where the robot was."""
@@ -30,7 +35,7 @@ class LiveOverlay:
         self._base_camera = base_camera
         self._detail = detail
         self._joints: dict[str, float] = {}
-        self._stamp_ns: int | None = None
+        self._history: deque[tuple[int, FloatArray]] = deque(maxlen=_HISTORY)
         self._camera: CameraModel | None = None
         self._renderer: RobotRenderer | None = None
 
@@ -48,8 +53,8 @@ class LiveOverlay:
         if not np.isfinite(list(found.values())).all():
             raise RealdiffError("joint state holds NaN", where=", ".join(found))
         self._joints.update(found)
-        if any(name.startswith("fr3_joint") for name in found):
-            self._stamp_ns = stamp_ns
+        if ARM_JOINTS[0] in found and all(name in self._joints for name in JOINTS):
+            self._history.append((stamp_ns, np.array([self._joints[name] for name in JOINTS])))
 
     def set_camera(self, camera: CameraModel) -> None:
         """Takes over the intrinsics."""
@@ -72,10 +77,12 @@ class LiveOverlay:
                 expected=f"{camera.width}×{camera.height} RGB",
                 got="×".join(map(str, picture.shape[1::-1])),
             )
-        missing = [name for name in JOINTS if name not in self._joints]
-        if missing or self._stamp_ns is None:
+        if not self._history:
+            missing = [name for name in JOINTS if name not in self._joints] or list(ARM_JOINTS)
             raise RealdiffError("joint states are missing", expected=", ".join(missing), next_step="start the robot")
-        age_ns = abs(stamp_ns - self._stamp_ns)
+        # Pictures arrive later than the joint states of their time.
+        nearest_ns, joints = min(self._history, key=lambda entry: abs(entry[0] - stamp_ns))
+        age_ns = abs(stamp_ns - nearest_ns)
         if age_ns > MAX_AGE_NS:
             raise RealdiffError(
                 "picture and joint states are of different times",
@@ -85,7 +92,7 @@ class LiveOverlay:
             )
         if self._renderer is None:
             self._renderer = RobotRenderer(camera, detail=self._detail)
-        data = self._renderer.articulate(np.array([self._joints[name] for name in JOINTS]))
+        data = self._renderer.articulate(joints)
         mask = self._renderer.image_mask(self._renderer.render(data, self._base_camera))
         return draw_overlay(picture, mask)
 

@@ -5,6 +5,7 @@ It converts messages and reports; `realdiff_sim_bridge.calibration.live` draws.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ class CalibrationOverlay(Node):
         content = load_transform(Path(path))
         self._overlay = LiveOverlay(content.optical.pose)
         self._last_ns = -self._period_ns
+        self._warned: dict[str, float] = {}
         self._publisher = self.create_publisher(Image, OVERLAY_TOPIC, 2)
         self.create_subscription(CameraInfo, topics.COLOR_INFO, self._on_camera, qos_profile_sensor_data)
         for topic in (topics.JOINT_STATES, topics.GRIPPER_JOINT_STATES):
@@ -104,7 +106,10 @@ class CalibrationOverlay(Node):
         try:
             action()
         except RealdiffError as error:
-            self.get_logger().warning(str(error), throttle_duration_sec=_WARN_EVERY_S)
+            now = time.monotonic()
+            if now - self._warned.get(error.what, -_WARN_EVERY_S) >= _WARN_EVERY_S:
+                self._warned[error.what] = now
+                self.get_logger().warning(str(error))
 
     def close(self) -> None:
         """Frees the renderer."""

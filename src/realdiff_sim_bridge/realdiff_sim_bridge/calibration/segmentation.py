@@ -3,7 +3,8 @@
 A rough guess of the camera's pose says where the robot can be in each view: its rendered silhouette, widened by the
 guess's error. A pixel outside is background. So most pixels are background in some view, which tells what lies behind
 the robot in the others: there, the robot is what lies nearer than the background (or, without depth, what looks
-different from it). Pixels of which no view shows the background stay unknown, as do holes of the depth image.
+different from it). What lies behind the robot in all views is continued from around it; where that leaves a doubt, and
+in holes of the depth image, the mask stays unknown.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ Method = Literal["depth", "grabcut"]
 
 _NEARER_M, _NEARER_PER_M2 = 0.015, 0.010
 """The robot is nearer than the background by this much, and more at a distance, as stereo noise grows with z² [m]."""
+
+_DOUBT = 2.5
+"""Where the background is only continued from around, what lies nearer by less than this factor (or by more than its
+inverse) may be either."""
 
 _COLOUR_DIFFERENCE = 40.0
 """Without depth: distance in RGB from the background."""
@@ -114,25 +119,62 @@ def _background(values: NDArray[np.float32], zones: NDArray[np.bool_]) -> NDArra
     return np.asarray(np.ma.median(masked, axis=0).filled(np.nan), dtype=np.float32)
 
 
+def _continued(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Fills NaN so that every filled pixel is the mean of its neighbours (Laplace's equation)."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.linalg import spsolve
+
+    missing = ~np.isfinite(values)
+    if not missing.any() or missing.all():
+        return values
+    number = np.full(values.shape, -1)
+    number[missing] = np.arange(np.count_nonzero(missing))
+    rows, columns = np.nonzero(missing)
+    own = number[rows, columns]
+    right = np.zeros(len(own))
+    degree = np.zeros(len(own))
+    entries: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = []
+    for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+        y, x = rows + dy, columns + dx
+        inside = (y >= 0) & (x >= 0) & (y < values.shape[0]) & (x < values.shape[1])
+        y, x, this = y[inside], x[inside], own[inside]
+        degree[this] += 1
+        known = ~missing[y, x]
+        right[this[known]] += values[y[known], x[known]]
+        entries.append((this[~known], number[y[~known], x[~known]]))
+    i = np.concatenate([own, *(pair[0] for pair in entries)])
+    j = np.concatenate([own, *(pair[1] for pair in entries)])
+    data = np.concatenate([degree, -np.ones(len(i) - len(own))])
+    result = values.copy()
+    result[missing] = spsolve(coo_matrix((data, (i, j))).tocsc(), right)
+    return result
+
+
 def _by_depth(
     depths: NDArray[np.float32], zones: NDArray[np.bool_], empty: NDArray[np.float32] | None
 ) -> list[NDArray[np.uint8]]:
-    background = _background(depths, zones) if empty is None else empty
+    seen = _background(depths, zones) if empty is None else empty
+    # Planes are linear in the inverse depth, and a harmonic function continues them as they are.
+    background = 1.0 / np.maximum(_continued(1.0 / seen), 1e-3)
     nearer = _NEARER_M + _NEARER_PER_M2 * background**2
+    doubt = np.where(np.isfinite(seen), 1.0, _DOUBT)
     masks = []
     for depth, zone in zip(depths, zones, strict=True):
-        mask = np.where(depth < background - nearer, ROBOT, BACKGROUND)
-        mask[~(np.isfinite(depth) & np.isfinite(background))] = UNKNOWN
+        gap = (background - depth) / nearer
+        mask = np.where(gap > doubt, ROBOT, np.where(gap < 1.0 / doubt, BACKGROUND, UNKNOWN))
+        mask[~np.isfinite(depth)] = UNKNOWN
         masks.append(np.where(zone, mask, BACKGROUND).astype(np.uint8))
     return masks
 
 
 def _by_colour(pictures: NDArray[np.uint8], zones: NDArray[np.bool_]) -> list[NDArray[np.uint8]]:
-    background = _background(pictures.astype(np.float32), zones)
+    seen = _background(pictures.astype(np.float32), zones)
+    background = np.stack([_continued(seen[..., channel]) for channel in range(3)], axis=-1)
+    doubt = np.where(np.isfinite(seen).all(axis=-1), 1.0, _DOUBT)
     masks = []
     for picture, zone in zip(pictures, zones, strict=True):
-        mask = np.where(np.linalg.norm(picture - background, axis=-1) > _COLOUR_DIFFERENCE, ROBOT, BACKGROUND)
-        mask[~np.isfinite(background).all(axis=-1)] = UNKNOWN
+        gap = np.linalg.norm(picture - background, axis=-1) / _COLOUR_DIFFERENCE
+        mask = np.where(gap > doubt, ROBOT, np.where(gap < 1.0 / doubt, BACKGROUND, UNKNOWN))
         masks.append(np.where(zone, mask, BACKGROUND).astype(np.uint8))
     return masks
 
@@ -163,23 +205,29 @@ def _grabcut(picture: NDArray[np.uint8], mask: NDArray[np.uint8], zone: NDArray[
     )
     result = mask.copy()
     result[crop] = np.where(np.isin(part, (cv2.GC_FGD, cv2.GC_PR_FGD)), ROBOT, BACKGROUND)
-    # Where no view shows the background, colour alone isn't trusted away from the known parts.
-    result[(mask == UNKNOWN) & (cv2.dilate(robot, kernel) == 0)] = UNKNOWN
     return result
 
 
 def _without_specks(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Gives small islands of any value to what lies around them: single unknown pixels would hide the contour."""
+    """Gives small islands to what surrounds them: noise, and single unknown pixels, which would hide the contour.
+
+    Unknown islands between robot and background stay: the contour runs somewhere through them.
+    """
     import cv2
 
     result = mask.copy()
-    for value in (ROBOT, BACKGROUND, UNKNOWN):
-        _, labels, statistics, _ = cv2.connectedComponentsWithStats((result == value).astype(np.uint8))
+    for value, others in ((UNKNOWN, (ROBOT, BACKGROUND)), (ROBOT, (BACKGROUND,)), (BACKGROUND, (ROBOT,))):
+        count, labels, statistics, _ = cv2.connectedComponentsWithStats((result == value).astype(np.uint8))
         small = statistics[:, cv2.CC_STAT_AREA] < _SPECK_PX
         small[0] = False  # everything else
-        island = small[labels]
-        around = [cv2.blur(((result == other) & ~island).astype(np.float32), (25, 25)) for other in (ROBOT, BACKGROUND)]
-        result[island] = np.where(around[0] > around[1], ROBOT, BACKGROUND)[island]
+        touching = {other: np.zeros(count, dtype=bool) for other in (ROBOT, BACKGROUND)}
+        for other, touches in touching.items():
+            beside = cv2.dilate((result == other).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+            touches[np.unique(labels[beside])] = True
+        for other in others:
+            opposite = ROBOT if other == BACKGROUND else BACKGROUND
+            alone = touching[other] & ~touching[opposite] if value == UNKNOWN else touching[other]
+            result[(small & alone)[labels]] = other
     return result
 
 
