@@ -134,6 +134,26 @@ def test_commands_are_checked_and_change_nothing(bags: dict[tuple[str, str], Pat
     replay.randomise(0)
 
 
+def test_the_bridge_serves_a_recording_under_its_own_label(bags: dict[tuple[str, str], Path], tmp_path: Path) -> None:
+    from realdiff_sim_bridge.bridge.session import Session, SessionSettings
+
+    plain = _without(bags["sqlite3", "16UC1"], tmp_path / "real", topics.OBJECT_POSES, provenance=False)
+    for bag, kind, source in (
+        (bags["mcap", "16UC1"], DepthKind.CLEAN_SIM, "simulation"),
+        (plain, DepthKind.SENSOR, "imported"),
+    ):
+        session = Session(SessionSettings(simulator="replay", bag=str(bag), rate_hz=10.0))
+        record = session.provenance()
+        assert set(record.depth.values()) == {kind}
+        assert (record.source, record.simulator) == (source, f"replay {bag.name}")
+        sent = {message.topic: message for _ in range(12) for message in session.advance()}
+        assert sent[topics.COLOR_IMAGE].fields["width"] == 80
+        assert sent[topics.DEPTH_INFO].fields["k"][0] == pytest.approx(_messages(bag, topics.DEPTH_INFO)[0].k[0])
+        positions = np.array([message.position for message in _messages(bag, topics.JOINT_STATES)])
+        assert np.abs(positions - sent[topics.JOINT_STATES].fields["position"]).max(axis=1).min() < 1e-9
+        session.close()
+
+
 def _without(bag: Path, target: Path, *dropped: str, provenance: bool = True) -> Path:
     with BagReader(bag) as reader, BagWriter(target) as writer:
         for name, info in reader.topics.items():

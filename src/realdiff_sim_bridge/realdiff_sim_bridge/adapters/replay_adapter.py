@@ -59,6 +59,7 @@ class ReplaySimulator:
         self.rig = recording.rig(rig)
         self.randomisation: Level = "none"
         self.version = recording.path.name
+        self.source = record.source if record else "imported"
         self.depth_kind = _depth_kind(record.depth if record else {})
         self.worst_deviation_rad = 0.0
         self._recording = recording

@@ -47,7 +47,10 @@ class DepthSensor:
     @property
     def kind(self) -> DepthKind:
         """What this depth is, for the provenance."""
-        return DepthKind.STEREO_SIM if self._name == "stereo" else DepthKind.CLEAN_SIM
+        if self._name == "stereo":
+            return DepthKind.STEREO_SIM
+        recorded: DepthKind | None = getattr(self._simulator, "depth_kind", None)
+        return recorded or DepthKind.CLEAN_SIM
 
     @property
     def notes(self) -> dict[str, str]:

@@ -42,7 +42,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "real_time_factor", 1.0, "simulation seconds per second; 0: as fast as the machine can", bounds=(0.0, 100.0)
     ),
-    Parameter("simulator", "mujoco", "simulator", ("mujoco",)),
+    Parameter("simulator", "mujoco", "simulator", ("mujoco", "isaac", "replay")),
+    Parameter("bag", "", "episode that the simulator 'replay' plays"),
     Parameter("depth_sensor", "clean", "rendered depth, or the simulated stereo camera's", ("clean", "stereo")),
     Parameter("gripper_name", "franka_gripper", "name of the gripper's node; MoveIt's configuration says fr3_gripper"),
     Parameter("arm_controller", "fr3_arm_controller", "name of the joint trajectory controller"),
@@ -85,6 +86,7 @@ def session_settings(values: dict[str, Any]) -> SessionSettings:
         quality=cast(Literal["good", "fast"], values["quality"]),
         behaviour=cast(Literal["idle", "expert"], values["behaviour"]),
         simulator=str(values["simulator"]),
+        bag=str(values["bag"]),
         sensor=cast(Literal["clean", "stereo"], values["depth_sensor"]),
         controller=ControllerSettings(
             allow_partial_joints_goal=bool(values["allow_partial_joints_goal"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -69,6 +70,7 @@ class SessionSettings:
         quality: Looks of the colour image.
         behaviour: "expert" plays the task again and again, "idle" obeys commands.
         simulator: Name of the simulator.
+        bag: Path of the episode that the simulator "replay" plays.
         sensor: What the depth topics carry.
         controller: Parameters of the arm's controller.
         arm_controller: Its name.
@@ -86,6 +88,7 @@ class SessionSettings:
     quality: Quality = "fast"
     behaviour: Behaviour = "idle"
     simulator: str = "mujoco"
+    bag: str = ""
     sensor: SensorName = "clean"
     controller: ControllerSettings = field(default_factory=ControllerSettings)
     arm_controller: str = "fr3_arm_controller"
@@ -131,7 +134,9 @@ class Session:
     def _open(self, task: Task) -> None:
         settings = self.settings
         rig = camera_rig(task, width=settings.width, height=settings.height)
-        simulator = create(settings.simulator, task, rig, quality=settings.quality)
+        bag = Path(settings.bag) if settings.bag else None
+        simulator = create(settings.simulator, task, rig, quality=settings.quality, bag=bag)
+        rig = simulator.rig  # a recording has its own cameras
         try:
             expert = PickAndPlaceExpert(task)
             for stream in get_args(Stream):  # a machine that can't render shall say so at once
@@ -250,7 +255,7 @@ class Session:
         """Where the depth topics' content comes from."""
         return BagProvenance(
             depth=dict.fromkeys((topics.DEPTH_IMAGE, topics.ALIGNED_DEPTH_IMAGE), self._sensor.kind),
-            source="simulation",
+            source=getattr(self._simulator, "source", "simulation"),
             task=self.task.name,
             seed=self.seed,
             simulator=f"{self._simulator.name} {self._simulator.version}",
