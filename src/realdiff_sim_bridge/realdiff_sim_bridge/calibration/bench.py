@@ -40,7 +40,7 @@ class Condition:
         focal_error: The focal length that is given is too large by this share.
     """
 
-    views: int = 16
+    views: int = 12
     jitter_px: float = 1.0
     correlation_px: float = 4.0
     dilation_px: float = 0.0

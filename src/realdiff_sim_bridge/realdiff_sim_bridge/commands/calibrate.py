@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
     _add_output(bench)
     bench.add_argument("--runs", type=_count, default=50, help="default 50")
     bench.add_argument("--seed", type=int, default=0, help="run k has seed + k (default 0)")
-    bench.add_argument("--views", type=_count, default=16, help="default 16")
+    bench.add_argument("--views", type=_count, default=12, help="default 12")
     bench.add_argument("--noise", type=float, default=1.0, metavar="PX", help="mask noise (default 1)")
     bench.add_argument("--correlation", type=_positive, default=4.0, metavar="PX", help="its smoothing (default 4)")
     bench.add_argument("--dilation", type=_number, default=0.0, metavar="PX", help="masks too large (default 0)")
