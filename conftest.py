@@ -4,31 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import random
 import signal
-import socket
 from pathlib import Path
 
 import pytest
+from realdiff_core.ros_domain import free_domain
 
 ROOT = Path(__file__).resolve().parent
-
-
-def _is_free(domain: int) -> bool:
-    """Tells whether no participant of a domain runs on this machine: the first one takes these ports."""
-    for offset in (10, 11):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind(("", 7400 + 250 * domain + offset))
-            except OSError:
-                return False
-    return True
-
-
-def _choose_domain() -> int:
-    """Returns a ROS domain (1 to 100: safe port ranges on Linux) that nobody uses here, most likely."""
-    domains = random.SystemRandom().sample(range(1, 101), 100)
-    return next((domain for domain in domains if _is_free(domain)), domains[0])
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -39,7 +21,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # Tests read what the processes they start print, line by line: it must not wait in a buffer.
     os.environ["PYTHONUNBUFFERED"] = "1"
     if "REALDIFF_TEST_DOMAIN" not in os.environ:
-        os.environ["REALDIFF_TEST_DOMAIN"] = str(_choose_domain())
+        os.environ["REALDIFF_TEST_DOMAIN"] = str(free_domain())
     os.environ["ROS_DOMAIN_ID"] = os.environ["REALDIFF_TEST_DOMAIN"]
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 

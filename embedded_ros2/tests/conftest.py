@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from realdiff_core.ros_domain import free_domain
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
@@ -28,7 +29,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 @pytest.fixture(scope="module")
-def environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Environment with a domain of its own and the package demo_nodes."""
     prefix = tmp_path_factory.mktemp("prefix")
     index = prefix / "share" / "ament_index" / "resource_index" / "packages"
@@ -45,8 +46,7 @@ def environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         script.chmod(0o755)
     variables = embedded_environment()
     variables["AMENT_PREFIX_PATH"] = os.pathsep.join([str(prefix), variables["AMENT_PREFIX_PATH"]])
-    number = sum(ord(letter) for letter in request.module.__name__) + os.getpid()
-    variables["ROS_DOMAIN_ID"] = str(1 + number % 100)
+    variables["ROS_DOMAIN_ID"] = str(free_domain())
     variables["ROS_LOG_DIR"] = str(prefix / "log")
     return variables
 

@@ -7,7 +7,6 @@ subscriber over DDS; 640×480, 16UC1.
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -159,7 +158,7 @@ def _node(frames: int) -> Iterator[Figure]:
     from realdiff_msgs.msg import EnhancerStatus
 
     statuses: list[EnhancerStatus] = []
-    with LiveEnhancer(100 + os.getpid() % 100, model="disparity") as live:
+    with LiveEnhancer(model="disparity") as live:
         live.listen(Image, live.output_topic, received, raw=True)
         live.listen(EnhancerStatus, "/depth_enhancer/status", statuses.append)
         if not (live.change("configure") and live.change("activate")):

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from realdiff_core.ros_domain import free_domain
+
 from realdiff_core import topics
 
 __all__ = ["LiveEnhancer"]
@@ -19,12 +21,16 @@ class LiveEnhancer:
     """Starts the node; use it as a context manager.
 
     Args:
-        domain: ROS domain of everything that is started.
         **parameters: Parameters of the node.
+
+    Attributes:
+        output: What the node has printed; known once it has ended.
     """
 
-    def __init__(self, domain: int, **parameters: object) -> None:
-        """Remembers what to start."""
+    def __init__(self, **parameters: object) -> None:
+        """Remembers what to start, and chooses a ROS domain for everything that is started."""
+        domain = free_domain()
+        self.output = ""
         self.parameters = parameters
         self.environment = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
         self._domain = domain
@@ -53,7 +59,9 @@ class LiveEnhancer:
         for process in (*self._cameras, self.process):
             if process.poll() is None:
                 process.kill()
-            process.communicate()
+            printed = process.communicate()[0]
+            if process is self.process:
+                self.output = printed or self.output
         self._executor.shutdown()
         self.node.destroy_node()
         self._context.shutdown()
@@ -111,7 +119,7 @@ class LiveEnhancer:
 
         qos = QoSProfile(depth=60)
         if options.pop("latched", False):
-            qos = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+            qos.durability = QoSDurabilityPolicy.TRANSIENT_LOCAL
         if options.pop("best_effort", False):
             qos.reliability = QoSReliabilityPolicy.BEST_EFFORT
         self.node.create_subscription(kind, topic, callback, qos, **options)
@@ -128,8 +136,8 @@ class LiveEnhancer:
     def interrupt(self) -> tuple[int, str]:
         """Sends SIGINT to the node; returns its exit code and what it printed."""
         self.process.send_signal(signal.SIGINT)
-        output, _ = self.process.communicate(timeout=30)
-        return self.process.returncode, output
+        self.output, _ = self.process.communicate(timeout=30)
+        return self.process.returncode, self.output
 
     @property
     def output_topic(self) -> str:

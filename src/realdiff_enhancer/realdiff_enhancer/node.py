@@ -15,6 +15,7 @@ import numpy as np
 import rclpy
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -42,6 +43,10 @@ _REPORT_S = 1.0
 _LATCHED = QoSProfile(
     depth=1, reliability=QoSReliabilityPolicy.RELIABLE, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL
 )
+_LATCHED_BY_SEVERAL = QoSProfile(
+    depth=20, reliability=QoSReliabilityPolicy.RELIABLE, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL
+)
+"""A reader's depth counts the samples of all publishers together: with 1, our own record can push out the source's."""
 
 
 class DepthEnhancer(LifecycleNode):
@@ -142,7 +147,7 @@ class DepthEnhancer(LifecycleNode):
         subscriptions = (
             self.create_subscription(Image, self._input, self._on_image, images, raw=True, event_callbacks=warn),
             self.create_subscription(CameraInfo, camera_info_topic(self._input), self._on_camera_info, infos),
-            self.create_subscription(Provenance, PROVENANCE, self._on_provenance, _LATCHED),
+            self.create_subscription(Provenance, PROVENANCE, self._on_provenance, _LATCHED_BY_SEVERAL),
         )
         self._handles = [(self.destroy_subscription, subscription) for subscription in subscriptions]
         self._handles += [
@@ -228,12 +233,16 @@ class DepthEnhancer(LifecycleNode):
             try:
                 check_can_enhance(source, self._input, self._override)
                 result = self._enhance(raw, info)
+                self._publish(result, info)
+            except RCLError:
+                if self.context.ok():
+                    raise
+                return  # a signal has shut the context down between enhancing and publishing
             except RealdiffError as error:
                 self._counts["refused"] += 1
                 self._problem = str(error)
                 self.get_logger().error(self._problem, throttle_duration_sec=5.0)
                 continue
-            self._publish(result, info)
             self._counts["enhanced"] += 1
             self._latencies.append(time.monotonic() - received)
             self._hole_rate = result.hole_rate

@@ -43,6 +43,10 @@ _MODES = {
 _IMAGES = QoSProfile(depth=2, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 _STATES = QoSProfile(depth=2, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+LATCHED_BY_SEVERAL = QoSProfile(
+    depth=20, reliability=QoSReliabilityPolicy.RELIABLE, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL
+)
+"""A reader's depth counts the samples of all publishers together: with 1, one record can push out another unread."""
 
 
 class Inputs:
@@ -73,7 +77,7 @@ class Inputs:
             (CameraInfo, camera_info_topic(self.colour_topic), self._info(contract.colour, "colour"), _STATES),
             (JointState, values["joint_states_topic"], self._on_joints, _STATES),
             (JointState, gripper_topic, self._on_gripper, _STATES),
-            (Provenance, values["provenance_topic"], self._on_provenance, LATCHED),
+            (Provenance, values["provenance_topic"], self._on_provenance, LATCHED_BY_SEVERAL),
         ]
         if contract.depth is not None:
             self.depth_topic = node.resolve_topic_name(values["depth_topic"] or contract.depth.topic)

@@ -22,6 +22,7 @@ from std_srvs.srv import Trigger
 from realdiff_core import topics
 from realdiff_msgs.msg import PolicyStatus, Provenance, TaskStatus, TrialRecord
 from realdiff_msgs.srv import Reset
+from realdiff_policy.node_inputs import LATCHED_BY_SEVERAL
 from realdiff_policy.robot.client import Client
 from realdiff_policy.robot.messages import time_message
 
@@ -102,8 +103,12 @@ class Trial:
 
         node.create_subscription(PolicyStatus, f"/{settings.policy_node}/status", keep("_status"), 10)
         node.create_subscription(TaskStatus, topics.TASK_STATUS, keep("_task"), 10)
-        node.create_subscription(Provenance, topics.PROVENANCE, keep("_provenance"), latched)
+        node.create_subscription(Provenance, topics.PROVENANCE, self._on_provenance, LATCHED_BY_SEVERAL)
         self._provenance_out = node.create_publisher(Provenance, topics.PROVENANCE, latched)
+
+    def _on_provenance(self, message: Provenance) -> None:
+        if topics.ALIGNED_DEPTH_IMAGE in message.topics:  # an enhancer beside the camera says what it makes, too
+            self._provenance = message
 
     def run(self) -> Path:
         """Runs the trial and returns its folder.

@@ -42,8 +42,12 @@ def contract(
 
 
 def swing(times_s: np.ndarray) -> np.ndarray:
-    """float64[n, 8]: slow swings of all joints around home, and a hand that opens and closes every 4 s."""
-    amplitudes = np.array([0.25, 0.1, 0.2, 0.1, 0.3, 0.2, 0.4])
+    """float64[n, 8]: slow swings of all joints around home, and a hand that opens and closes every 4 s.
+
+    From end to end they stay within the safety gate's largest jump (0.5 rad): an arm that was held anywhere on the way
+    may take the swing up again anywhere else.
+    """
+    amplitudes = np.array([0.2, 0.1, 0.2, 0.1, 0.22, 0.2, 0.22])
     phases = 0.7 * np.arange(7)
     joints = HOME + amplitudes * (np.sin(1.2 * times_s[:, None] + phases) - np.sin(phases))
     width = np.where(np.floor(times_s / 2.0) % 2 == 0, 0.08, 0.0)

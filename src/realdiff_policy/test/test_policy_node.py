@@ -218,26 +218,29 @@ def report(name: str, held: SimpleNamespace, allowed_s: float, still_s: float) -
 )
 def test_faults_of_the_cell(graph: Graph, break_it: str, mend_it: str, reason: str, detectable_s: float) -> None:
     graph.wait(1.0)
-    held = graph.hold_after(lambda: graph.tell(break_it))
-    still = graph.still_after(held.told) if break_it != "joints off" else float("nan")
+    try:
+        held = graph.hold_after(lambda: graph.tell(break_it))
+        still = graph.still_after(held.told) if break_it != "joints off" else float("nan")
+    finally:
+        graph.tell(mend_it)  # or every test after a failure would fail with it
+        graph.until_state(RUNNING)
     report(break_it, held, detectable_s, still)
     assert held.reason.startswith(reason), held.reason
     assert held.hold_s <= detectable_s + REACTION_S + MACHINE_S
     assert not still > 0.5
-    if mend_it:
-        graph.tell(mend_it)
-    graph.until_state(RUNNING)
 
 
 def test_a_gripper_that_refuses(graph: Graph) -> None:
     """The policy opens or closes every two seconds; the refusal is known when the goal's answer comes."""
     graph.tell("gripper off")
-    held = graph.hold_after(lambda: None)
-    still = graph.still_after(held.told)
+    try:
+        held = graph.hold_after(lambda: None)
+        still = graph.still_after(held.told)
+    finally:
+        graph.tell("gripper on")
+        graph.until_state(RUNNING)
     report("gripper off", held, 2.0, still)
     assert held.reason.startswith("gripper: the hand rejected"), held.reason
-    graph.tell("gripper on")
-    graph.until_state(RUNNING)
 
 
 def policy_pid(graph: Graph) -> int:

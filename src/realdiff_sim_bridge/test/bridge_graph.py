@@ -9,13 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import count
 from typing import Any
 
 from realdiff_core.contract import contract
 from realdiff_core.graph import StreamTally
-
-_domains = count(100 + os.getpid() % 90)
+from realdiff_core.ros_domain import free_domain
 
 
 def start_bridge(*parameters: str, domain: int | None = None) -> subprocess.Popen:
@@ -23,7 +21,7 @@ def start_bridge(*parameters: str, domain: int | None = None) -> subprocess.Pope
     command = [sys.executable, "-m", "realdiff_sim_bridge.commands.sim_bridge", "--ros-args"]
     for parameter in parameters:
         command += ["-p", parameter]
-    environment = {**os.environ, "ROS_DOMAIN_ID": str(next(_domains) if domain is None else domain)}
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(free_domain() if domain is None else domain)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
@@ -122,7 +120,7 @@ def running_bridge(*parameters: str, **names: Any) -> Iterator[Client]:
     """
     from realdiff_core import topics
 
-    domain = next(_domains)
+    domain = free_domain()
     process = start_bridge(*parameters, domain=domain)
     client = Client(process, contract(**names), domain)
     try:

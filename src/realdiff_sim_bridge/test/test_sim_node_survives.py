@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from realdiff_core.ros_domain import free_domain
 from sim_fixtures import needs_gl
 
 rclpy = pytest.importorskip("rclpy", reason="rclpy isn't installed or its environment isn't set up")
@@ -19,7 +20,8 @@ def bridge() -> Iterator:
     from realdiff_sim_bridge.bridge.node import SimBridge
 
     parameters = ("width:=64", "height:=48", "rate:=2.0", "real_time_factor:=0.0")
-    rclpy.init(domain_id=99, args=["--ros-args", *(part for parameter in parameters for part in ("-p", parameter))])
+    arguments = [part for parameter in parameters for part in ("-p", parameter)]
+    rclpy.init(domain_id=free_domain(), args=["--ros-args", *arguments])
     node = SimBridge()
     executor = SingleThreadedExecutor()
     executor.add_node(node)
