@@ -57,6 +57,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="training steps of the two-sample network per fold; 0 leaves it out (default: 250)",
     )
+    arguments.add_argument(
+        "--features",
+        choices=("mobilenetv2", "none"),
+        default="mobilenetv2",
+        help="features of the Fréchet distance; none leaves it out (default: mobilenetv2)",
+    )
     arguments.add_argument("--overwrite", action="store_true", help="replace an earlier result")
     arguments.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
     return arguments
@@ -123,7 +129,7 @@ def evaluate(options: argparse.Namespace, command: str) -> int:
         for scene in scenes
     ]
     network_steps = NETWORK_STEPS if options.classifier_steps is None else options.classifier_steps
-    settings = EvaluationSettings(options.seed, options.resamples, network_steps, device)
+    settings = EvaluationSettings(options.seed, options.resamples, network_steps, device, options.features)
     with output_folder(options.output, options.overwrite) as folder:
         results = [
             evaluate_scene(scene, scene_models, settings, lambda text: print(text, file=sys.stderr, flush=True))

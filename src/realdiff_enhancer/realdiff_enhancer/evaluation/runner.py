@@ -18,6 +18,7 @@ from realdiff_enhancer.metrics.bootstrap import Estimate, Key, Replicates, aggre
 from realdiff_enhancer.metrics.classification import TwoSampleResult
 from realdiff_enhancer.metrics.crops import Fold, temporal_folds
 from realdiff_enhancer.metrics.frames import CleanContext, Measurement
+from realdiff_enhancer.metrics.frechet import FrechetTest
 from realdiff_enhancer.metrics.per_frame import own_statistics, paired_statistics
 from realdiff_enhancer.metrics.structure import temporal_statistics
 from realdiff_enhancer.metrics.two_sample import NETWORK_STEPS, CropBank, network_test, statistics_test
@@ -35,13 +36,15 @@ class EvaluationSettings:
         seed: seeds the models, the choice of points, the resamples and the classifier.
         resamples: bootstrap resamples.
         network_steps: optimisation steps of the two-sample network per fold; 0 leaves that test out.
-        device: torch device of the two-sample network.
+        device: torch device of the two-sample network and of the feature extractor.
+        features: extractor of the Fréchet distance: "mobilenetv2" or "none".
     """
 
     seed: int = 0
     resamples: int = 1000
     network_steps: int = NETWORK_STEPS
     device: str = "cpu"
+    features: str = "mobilenetv2"
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class SourceResult:
         frames_per_second: speed of the model, one frame at a time; None for the camera.
         weights_sha256: hash of the model's weights, where it has some.
         depth: float32 [H, W] by frame index, of the frames kept for pictures.
+        frechet: Fréchet distance to the camera by view; for the camera, of its odd to its even frames.
     """
 
     name: str
@@ -67,6 +71,7 @@ class SourceResult:
     frames_per_second: float | None = None
     weights_sha256: str | None = None
     depth: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    frechet: dict[str, Estimate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,15 @@ def evaluate_scene(
 
     report(f"{scene.name}: measuring the camera")
     real_statistics = aggregate(_per_frame(scene, real), counts)
-    sources = [SourceResult(REAL, real_statistics, depth={i: real[i].depth for i in shown})]
+    frechet = _frechet(scene, real, settings)
+    sources = [
+        SourceResult(
+            REAL,
+            real_statistics,
+            depth={i: real[i].depth for i in shown},
+            frechet=frechet.of_camera() if frechet else {},
+        )
+    ]
     bank = CropBank(contexts, settings.device) if settings.network_steps else None
     for model in models:
         report(f"{scene.name}: {model.name}: enhancing")
@@ -175,8 +188,11 @@ def evaluate_scene(
         if bank is not None:
             report(f"{scene.name}: {model.name}: two-sample network")
             strong = network_test(bank, real, generated, folds, counts, settings.seed, settings.network_steps)
+        if frechet is not None:
+            report(f"{scene.name}: {model.name}: Fréchet distance")
         sources.append(
             SourceResult(
+                frechet=frechet.of(generated) if frechet else {},
                 name=model.name,
                 statistics=statistics,
                 scores={definition.name: score(definition, statistics, real_statistics) for definition in SCORES},
@@ -188,6 +204,14 @@ def evaluate_scene(
             )
         )
     return SceneResult(scene, folds, tuple(sources), {i: contexts[i] for i in shown})
+
+
+def _frechet(scene: Scene, real: Sequence[Measurement], settings: EvaluationSettings) -> FrechetTest | None:
+    if settings.features == "none":
+        return None
+    from realdiff_enhancer.metrics.image_features import load_network
+
+    return FrechetTest(load_network(settings.device), real, (scene.profile.near_m, scene.profile.far_m))
 
 
 def picture_frames(frames: int) -> tuple[int, ...]:

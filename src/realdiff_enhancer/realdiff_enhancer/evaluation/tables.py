@@ -15,6 +15,7 @@ from realdiff_enhancer.evaluation.scores import SCORES
 from realdiff_enhancer.metrics.bins import CORRELATION_LAGS, DEPTH_BINS, EDGE_BINS, INCIDENCE_BINS
 from realdiff_enhancer.metrics.bootstrap import Estimate
 from realdiff_enhancer.metrics.crop_statistics import STATISTIC_NAMES
+from realdiff_enhancer.metrics.frechet import VIEWS
 from realdiff_enhancer.metrics.structure import SPECTRUM_BANDS
 
 _EMPTY = "–"
@@ -44,6 +45,10 @@ _DETAILS: tuple[tuple[str, str, str, _Bins, int, float], ...] = (
     ("sigma_plain_mm_all", "Plain σ of all valid pixels [mm]", "depth [m]", _DEPTH, 2, 1),
     ("bias_median_mm_away", "Median bias away from edges [mm]", "depth [m]", _DEPTH, 2, 1),
     ("bias_mean_mm_all", "Mean bias of all valid pixels [mm]", "depth [m]", _DEPTH, 2, 1),
+    ("sigma_robust_px_by_edge", "Robust σ [px of disparity]", "distance to an edge [px]", _EDGE, 3, 1),
+    ("bias_median_px_by_edge", "Median bias [px of disparity]", "distance to an edge [px]", _EDGE, 3, 1),
+    ("sigma_robust_px_by_incidence", "Robust σ away from edges [px]", "cos(incidence)", _INCIDENCE, 3, 1),
+    ("bias_median_px_by_incidence", "Median bias away from edges [px]", "cos(incidence)", _INCIDENCE, 3, 1),
     ("hole_rate_by_edge_pct", "Hole rate by distance to an edge [%]", "distance [px]", _EDGE, 1, 1),
     ("hole_rate_by_incidence_pct", "Hole rate away from edges by incidence [%]", "cos(incidence)", _INCIDENCE, 1, 1),
     ("outliers_2cm_by_edge_pct", "Valid pixels off by > 2 cm [%]", "distance to an edge [px]", _EDGE, 2, 1),
@@ -132,6 +137,7 @@ def _scene(result: SceneResult) -> list[str]:
         "",
     ]
     lines += _two_sample_table(result)
+    lines += _frechet_table(result)
     lines += _score_table(result)
     lines += _per_sample_table(result)
     lines += _scalar_table(result)
@@ -193,6 +199,28 @@ def _two_sample_getter(which: str, attribute: str) -> Callable[[SourceResult], E
     return get
 
 
+def _frechet_table(result: SceneResult) -> list[str]:
+    if not result.sources[0].frechet:
+        return []
+    from realdiff_enhancer.metrics.image_features import FEATURES_NAME
+
+    note = (
+        f"Features: {FEATURES_NAME}; not Inception's, so this is no FID. Crops of 64×64 px on a fixed grid. "
+        "*Residual*: "
+        "measured minus clean disparity, ±1 px as grey; *depth*: inverse depth over the camera's range as grey; holes "
+        "black in both. Intervals: jackknife over blocks of five frames. The camera's row compares its odd with its "
+        "even "
+        "frames, on half of the crops."
+    )
+    columns: list[tuple[Callable[[SourceResult], Estimate | None], int, bool]] = [
+        (lambda source, view=view: source.frechet.get(view), 1, False)  # type: ignore[misc]
+        for view in VIEWS
+    ]
+    own = [REAL, *(with_interval(result.sources[0].frechet[view], 1) for view in VIEWS)]
+    rows = [own, *_best(_models(result), columns)]
+    return _table("Fréchet distance to the camera", note, ["source", *VIEWS], rows)
+
+
 def _score_table(result: SceneResult) -> list[str]:
     columns: list[tuple[Callable[[SourceResult], Estimate | None], int, bool]] = [
         (lambda source, name=definition.name: source.scores[name], 2, False)  # type: ignore[misc]
@@ -251,6 +279,8 @@ def rows(results: Sequence[SceneResult]) -> list[dict[str, Any]]:
                 add(result.scene.name, source.name, key[0], key[1], source.statistics.estimate(key))
             for name, estimate in source.scores.items():
                 add(result.scene.name, source.name, name, "", estimate)
+            for view, estimate in source.frechet.items():
+                add(result.scene.name, source.name, f"frechet_{view}", "", estimate)
             for which, test in (("network", source.network), ("crop_statistics", source.crop_statistics)):
                 if test is not None:
                     for attribute in ("balanced_accuracy", "auc", "log_loss_bits"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from realdiff_enhancer.metrics.bins import DEPTH_BINS, EDGE_BINS, OUTLIER_LIMITS
+from realdiff_enhancer.metrics.bins import DEPTH_BINS, EDGE_BINS, INCIDENCE_BINS, OUTLIER_LIMITS
 from realdiff_enhancer.metrics.bootstrap import Key
 from realdiff_enhancer.metrics.frames import Measurement
 
@@ -28,11 +28,13 @@ def robust_sigma(values: NDArray[np.floating]) -> float:
 
 
 def residual_statistics(measurement: Measurement) -> dict[Key, tuple[float, float]]:
-    """Measure σ and bias by depth bin, away from edges and over all valid pixels, and the shares of outliers.
+    """Measure σ and bias by depth, by incidence and by distance to an edge, and the shares of outliers.
 
     Names: ``sigma_robust_mm`` / ``sigma_plain_mm`` (about the frame's own median / mean), ``bias_median_mm`` /
     ``bias_mean_mm``, each with the suffix ``_away`` or ``_all`` and the depth bin (or "all" for every depth);
-    ``outliers_2cm_pct`` / ``outliers_5cm_pct`` overall and by distance to an edge. Weights are pixel counts.
+    ``sigma_robust_px`` / ``bias_median_px`` in pixels of disparity, suffix ``_by_edge`` (valid pixels by distance
+    to an edge) or ``_by_incidence`` (away from edges, by cos(incidence)); ``outliers_2cm_pct`` / ``outliers_5cm_pct``
+    overall and by distance to an edge. Weights are pixel counts.
 
     Args:
         measurement: the frame.
@@ -57,7 +59,27 @@ def residual_statistics(measurement: Measurement) -> dict[Key, tuple[float, floa
             statistics["sigma_plain_mm_" + region, label] = float(values.std()), weight
             statistics["bias_median_mm_" + region, label] = float(np.median(values)), weight
             statistics["bias_mean_mm_" + region, label] = float(values.mean()), weight
+    statistics.update(_by_place(measurement))
     statistics.update(_outliers(measurement))
+    return statistics
+
+
+def _by_place(measurement: Measurement) -> dict[Key, tuple[float, float]]:
+    """σ and bias of the disparity by distance to an edge, and away from edges by incidence."""
+    context = measurement.context
+    statistics: dict[Key, tuple[float, float]] = {}
+    away = measurement.valid & context.away_from_edges
+    for suffix, mask, quantity, bins in (
+        ("_by_edge", measurement.valid, context.edge_distance, EDGE_BINS),
+        ("_by_incidence", away, context.cos_incidence, INCIDENCE_BINS),
+    ):
+        residual, where = measurement.residual_px[mask].astype(np.float64), quantity[mask]
+        for place in bins:
+            values = residual[place.contains(where)]
+            if values.size >= MIN_PIXELS:
+                weight = float(values.size)
+                statistics["sigma_robust_px" + suffix, place.label] = robust_sigma(values), weight
+                statistics["bias_median_px" + suffix, place.label] = float(np.median(values)), weight
     return statistics
 
 
