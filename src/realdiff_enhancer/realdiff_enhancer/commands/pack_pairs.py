@@ -28,6 +28,11 @@ def run(argv: list[str] | None = None) -> int:
         metavar="N",
         help="the last N windows of each folder stay out of training (default: 1)",
     )
+    arguments.add_argument(
+        "--private-experiment",
+        action="store_true",
+        help="pack frames of held-out scenes too, marked as neither for shipping nor for reported results",
+    )
     options = arguments.parse_args(argv)
     if options.validation_windows < 0:
         arguments.error("--validation-windows must not be negative")
@@ -43,7 +48,11 @@ def run(argv: list[str] | None = None) -> int:
             source="unnamed", licence=options.licence, camera=profile.name, baseline_m=profile.baseline_m
         )
     pack, size = pack_pairs(
-        options.folders, options.output, default=default, validation_windows=options.validation_windows
+        options.folders,
+        options.output,
+        default=default,
+        validation_windows=options.validation_windows,
+        private=options.private_experiment,
     )
     kept_out = len(pack.validation_indices())
     print(f"{len(pack)} pairs ({kept_out} for validation), {size / 1e6:.1f} MB → {options.output}")

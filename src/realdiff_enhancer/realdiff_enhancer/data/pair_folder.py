@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +203,12 @@ def join_packs(packs: Sequence[PairPack]) -> PairPack:
 
 
 def pack_pairs(
-    folders: Sequence[Path], output: Path, *, default: PairMeta | None = None, validation_windows: int = 1
+    folders: Sequence[Path],
+    output: Path,
+    *,
+    default: PairMeta | None = None,
+    validation_windows: int = 1,
+    private: bool = False,
 ) -> tuple[PairPack, int]:
     """Pack pair folders of one camera into one file.
 
@@ -211,13 +217,22 @@ def pack_pairs(
         output: .npz file to write.
         default: origin of folders without meta.yaml; its source is replaced by the folder's name.
         validation_windows: the last windows of each folder that are kept out of training.
+        private: frames of held-out scenes may be packed; the pack's licence then says that it is a private experiment.
 
     Returns:
         The pack and the bytes written.
+
+    Raises:
+        ConfigError: frames of held-out scenes, and not private.
     """
+    from realdiff_enhancer.data.splits import PRIVATE, refuse_held_out
+
     packs = []
     for folder in folders:
         fallback = default.model_copy(update={"source": folder.name}) if default else None
         packs.append(load_folder(folder, meta=read_meta(folder, fallback), validation_windows=validation_windows))
     pack = join_packs(packs)
+    if private:
+        pack = replace(pack, licence=f"{PRIVATE} ({pack.licence or 'no licence stated'})")
+    refuse_held_out(pack)
     return pack, pack.save(output)

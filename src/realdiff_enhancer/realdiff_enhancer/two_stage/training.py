@@ -27,6 +27,7 @@ from realdiff_core.errors import ConfigError
 from torch import Tensor, nn
 
 from ..data.pairs import PairPack
+from ..data.splits import refuse_held_out
 from .codec import round_trip_error_mm
 from .conditioning import condition, known_mask, pad_to_multiple
 from .config import TwoStageConfig
@@ -101,6 +102,7 @@ class PairStore:
         parts: list[tuple[Tensor, ...]] = []
         for pack_config in config.packs:
             pack = PairPack.load(pack_config.path)
+            refuse_held_out(pack, where=pack_config.path)
             frames = pack.training_indices()
             clean = torch.from_numpy(pack.clean_01mm[frames].astype("float32")).to(device) * 1e-4
             noisy = torch.from_numpy(pack.noisy_mm[frames].astype("float32")).to(device) * 1e-3
