@@ -50,6 +50,7 @@ ARGUMENTS = (
     ("gripper", "franka_gripper", "name of the gripper's node", None),
     ("ensemble", "newest", "newest chunk alone, or average of all that overlap", ["newest", "average"]),
     ("depth_sensor", "clean", "what the simulated depth camera is like", ["clean", "stereo"]),
+    ("randomisation", "none", "what a simulated reset varies", ["none", "physics", "looks", "all"]),
     ("rate", "0.0", "simulated camera frames per second [Hz]; 0: twice the policy's rate", None),
     ("real_time_factor", "1.0", "simulated seconds per second; 0: as fast as the machine can", None),
     ("serial_no", "", "serial number of the RealSense; empty: the only one", None),
@@ -131,6 +132,7 @@ def simulation(value, contract):
                 "width": int(colour.get("width", 0)),
                 "height": int(colour.get("height", 0)),
                 "depth_sensor": value["depth_sensor"],
+                "randomisation": value["randomisation"],
                 "gripper_name": value["gripper"],
                 "real_time_factor": float(value["real_time_factor"]),
             }

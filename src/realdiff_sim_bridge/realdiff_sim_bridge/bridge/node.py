@@ -128,6 +128,7 @@ class SimBridge(Node):
         self._frames += sum(message.topic == topics.COLOR_INFO for message in messages)
 
     def _on_reset(self, request: Reset.Request, response: Reset.Response) -> Reset.Response:
+        self._finish_frame()  # none may follow that belongs to the scene before
         try:
             response.message = self.session.reset(int(request.seed), request.task)
         except RealdiffError as error:

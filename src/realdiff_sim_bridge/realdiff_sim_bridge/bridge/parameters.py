@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 if TYPE_CHECKING:
     from realdiff_sim_bridge.bridge.session import SessionSettings
+    from realdiff_sim_bridge.randomisation import Level
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ PARAMETERS: tuple[Parameter, ...] = (
         "real_time_factor", 1.0, "simulation seconds per second; 0: as fast as the machine can", bounds=(0.0, 100.0)
     ),
     Parameter("simulator", "mujoco", "simulator", ("mujoco", "isaac", "replay")),
+    Parameter(
+        "randomisation", "none", "what every reset varies beside the start poses: 'looks' moves the camera, too",
+        ("none", "physics", "looks", "all"),
+    ),
     Parameter("bag", "", "episode that the simulator 'replay' plays"),
     Parameter("depth_sensor", "clean", "rendered depth, or the simulated stereo camera's", ("clean", "stereo")),
     Parameter("gripper_name", "franka_gripper", "name of the gripper's node; MoveIt's configuration says fr3_gripper"),
@@ -86,6 +91,7 @@ def session_settings(values: dict[str, Any]) -> SessionSettings:
         quality=cast(Literal["good", "fast"], values["quality"]),
         behaviour=cast(Literal["idle", "expert"], values["behaviour"]),
         simulator=str(values["simulator"]),
+        randomisation=cast("Level", values["randomisation"]),
         bag=str(values["bag"]),
         sensor=cast(Literal["clean", "stereo"], values["depth_sensor"]),
         controller=ControllerSettings(
@@ -122,6 +128,7 @@ def help_text() -> str:
         "examples:",
         "  ros2 run realdiff_sim_bridge sim_bridge --ros-args -p behaviour:=expert",
         "  ros2 launch realdiff sim.launch.py behaviour:=expert rate:=10.0",
+        "  ros2 launch realdiff sim.launch.py behaviour:=expert randomisation:=all",
         "  ros2 service call /sim_bridge/reset realdiff_msgs/srv/Reset '{seed: 7}'",
         "  ros2 service call /sim_bridge/set_depth_sensor realdiff_msgs/srv/SetDepthSensor '{sensor: stereo}'",
     ]

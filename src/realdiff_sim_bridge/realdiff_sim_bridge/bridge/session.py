@@ -24,6 +24,7 @@ from realdiff_sim_bridge.bridge.robot_state import STATE_TOPICS, RobotStateField
 from realdiff_sim_bridge.bridge.trajectory import JointSample
 from realdiff_sim_bridge.cameras import CameraRig, camera_rig
 from realdiff_sim_bridge.experts import PickAndPlaceExpert
+from realdiff_sim_bridge.randomisation import Level
 from realdiff_sim_bridge.scene.robot import MAX_GRIPPER_WIDTH
 from realdiff_sim_bridge.streams import (
     Outgoing,
@@ -70,6 +71,7 @@ class SessionSettings:
         quality: Looks of the colour image.
         behaviour: "expert" plays the task again and again, "idle" obeys commands.
         simulator: Name of the simulator.
+        randomisation: What every reset varies beside the start poses.
         bag: Path of the episode that the simulator "replay" plays.
         sensor: What the depth topics carry.
         controller: Parameters of the arm's controller.
@@ -88,6 +90,7 @@ class SessionSettings:
     quality: Quality = "fast"
     behaviour: Behaviour = "idle"
     simulator: str = "mujoco"
+    randomisation: Level = "none"
     bag: str = ""
     sensor: SensorName = "clean"
     controller: ControllerSettings = field(default_factory=ControllerSettings)
@@ -135,19 +138,19 @@ class Session:
         settings = self.settings
         rig = camera_rig(task, width=settings.width, height=settings.height)
         bag = Path(settings.bag) if settings.bag else None
-        simulator = create(settings.simulator, task, rig, quality=settings.quality, bag=bag)
-        rig = simulator.rig  # a recording has its own cameras
+        simulator = create(
+            settings.simulator, task, rig, quality=settings.quality, randomisation=settings.randomisation, bag=bag
+        )
         try:
             expert = PickAndPlaceExpert(task)
             for stream in get_args(Stream):  # a machine that can't render shall say so at once
                 simulator.render(stream)
-            rig.align(simulator.render("depth"))  # compiled now, not in the middle of a motion
+            simulator.rig.align(simulator.render("depth"))  # compiled now, not in the middle of a motion
             sensor = DepthSensor(simulator, self._sensor_name)
         except Exception:
             simulator.close()
             raise
         self.task: Task = task
-        self.rig: CameraRig = rig
         self._simulator: Simulator = simulator
         self._expert = expert
         self._sensor = sensor
@@ -156,6 +159,11 @@ class Session:
     def close(self) -> None:
         """Frees the simulator."""
         self._simulator.close()
+
+    @property
+    def rig(self) -> CameraRig:
+        """The cameras where they are since the last reset; a recording has its own."""
+        return self._simulator.rig
 
     @property
     def time_ns(self) -> int:
@@ -253,6 +261,7 @@ class Session:
 
     def provenance(self) -> BagProvenance:
         """Where the depth topics' content comes from."""
+        varied = {"randomisation": self.settings.randomisation} if self.settings.simulator != "replay" else {}
         return BagProvenance(
             depth=dict.fromkeys((topics.DEPTH_IMAGE, topics.ALIGNED_DEPTH_IMAGE), self._sensor.kind),
             source=getattr(self._simulator, "source", "simulation"),
@@ -260,11 +269,11 @@ class Session:
             seed=self.seed,
             simulator=f"{self._simulator.name} {self._simulator.version}",
             camera_profile=self.rig.profile.name,
-            notes=self._sensor.notes,
+            notes={**varied, **self._sensor.notes},
         )
 
     def latched(self) -> list[Outgoing]:
-        """Messages to publish once, and again after a reset: static frames, extrinsics and provenance."""
+        """Messages to publish at first and after each reset, which may move the camera: frames and provenance."""
         return [
             static_transforms(self.rig),
             extrinsics(self.rig),
