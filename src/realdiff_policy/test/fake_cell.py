@@ -48,7 +48,7 @@ class FakeCell(Node):
         self.goal: Any = None
         self.goal_outcome = ""
         self.width, self.wanted_width = 0.08, 0.08
-        self.camera = self.depth = self.joints = self.gripper_accepts = True
+        self.camera = self.depth = self.joints = self.arm_accepts = self.gripper_accepts = True
         self.frozen: tuple[np.ndarray, np.ndarray] | None = None
         shape = contract(width=width, height=height)
         self.model = CameraModel(
@@ -70,7 +70,7 @@ class FakeCell(Node):
         self.servers = [
             ActionServer(
                 self, FollowJointTrajectory, "/fr3_arm_controller/follow_joint_trajectory", self.execute,
-                cancel_callback=lambda _: CancelResponse.ACCEPT,
+                goal_callback=self.on_arm_goal, cancel_callback=lambda _: CancelResponse.ACCEPT,
             ),
             ActionServer(self, Move, "/franka_gripper/move", self.move, goal_callback=self.on_gripper_goal),
             ActionServer(self, Grasp, "/franka_gripper/grasp", self.grasp, goal_callback=self.on_gripper_goal),
@@ -84,6 +84,8 @@ class FakeCell(Node):
             self.depth = rest == "on"
         elif verb == "joints":
             self.joints = rest == "on"
+        elif verb == "arm":
+            self.arm_accepts = rest == "on"
         elif verb == "gripper":
             self.gripper_accepts = rest == "on"
         elif verb == "freeze":
@@ -108,6 +110,9 @@ class FakeCell(Node):
         jump = float(np.max(np.abs(after[1] - before[1]) / self.limits.velocity))
         self.jump_out.publish(Float64(data=100.0 * jump))
         self.trajectory = new
+
+    def on_arm_goal(self, _: Any) -> GoalResponse:
+        return GoalResponse.ACCEPT if self.arm_accepts else GoalResponse.REJECT
 
     async def execute(self, handle: Any) -> FollowJointTrajectory.Result:
         self.goal, self.goal_outcome = handle, ""

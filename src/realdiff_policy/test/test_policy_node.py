@@ -214,13 +214,14 @@ def report(name: str, held: SimpleNamespace, allowed_s: float, still_s: float) -
         ("joints off", "joints on", "joints_stale", 0.2 + 0.02),
         ("back 5", "", "clock: time has jumped back", 0.01),
         ("abort", "", "controller: the controller aborted the trajectory: code -4", 0.01),
+        ("arm off", "arm on", "controller: the controller rejected a trajectory: its log says why", 1.0),
     ],
 )
 def test_faults_of_the_cell(graph: Graph, break_it: str, mend_it: str, reason: str, detectable_s: float) -> None:
     graph.wait(1.0)
     try:
         held = graph.hold_after(lambda: graph.tell(break_it))
-        still = graph.still_after(held.told) if break_it != "joints off" else float("nan")
+        still = graph.still_after(held.told) if break_it not in ("joints off", "arm off") else float("nan")
     finally:
         graph.tell(mend_it)  # or every test after a failure would fail with it
         graph.until_state(RUNNING)

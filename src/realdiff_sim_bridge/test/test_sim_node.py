@@ -174,27 +174,51 @@ def test_follow_joint_trajectory_with_feedback_state_and_query(graph: Client) ->
     assert len(state.reference.positions) == len(state.feedback.velocities) == len(state.output.positions) == 7
 
 
-def test_impossible_goals_end_with_their_code_and_a_reason(graph: Client) -> None:
+def test_goals_that_the_real_controller_rejects_are_rejected_with_the_reason_in_the_log(graph: Client) -> None:
+    """What `validate_trajectory_msg` of joint_trajectory_controller (Jazzy) refuses never becomes a goal."""
+    from control_msgs.action import FollowJointTrajectory
+
+    wanted = _swing(graph)
+    strange, some, late = _trajectory(wanted), _trajectory(wanted), _trajectory(wanted, sec=1)
+    strange.joint_names[0] = "panda_joint1"
+    some.joint_names = some.joint_names[:6]
+    moving, short, back = (_trajectory(wanted) for _ in range(3))
+    moving.points[0].velocities[2] = 0.1
+    short.points[0].positions = wanted[:6]
+    back.points = [*back.points, *back.points]
+    empty = _trajectory(wanted)
+    empty.points = []
+    for trajectory, reason in (
+        (strange, "panda_joint1"),
+        (some, "name every joint once"),
+        (empty, "no points"),
+        (late, "ends in the past"),
+        (moving, "the last point has a velocity"),
+        (short, "wrong number of positions"),
+        (back, "times don't increase"),
+    ):
+        printed = len(graph.log)
+        handle = graph.send(FollowJointTrajectory, FOLLOW, FollowJointTrajectory.Goal(trajectory=trajectory))
+        assert not handle.accepted, reason
+        graph.until(lambda printed=printed, reason=reason: any(reason in line for line in graph.log[printed:]))
+        assert any("goal rejected" in line for line in graph.log[printed:])
+
+
+def test_goals_that_would_end_in_a_reflex_are_accepted_and_aborted_before_anything_moves(graph: Client) -> None:
     from action_msgs.msg import GoalStatus
     from control_msgs.action import FollowJointTrajectory
 
-    codes = FollowJointTrajectory.Result
-    wanted = _swing(graph)
-    strange, late = _trajectory(wanted), _trajectory(wanted, sec=1)
-    strange.joint_names[0] = "panda_joint1"
-    moving = _trajectory(wanted)
-    moving.points[0].velocities[2] = 0.1
-    for trajectory, code, reason in (
-        (strange, codes.INVALID_JOINTS, "fr3_joint1"),
-        (late, codes.OLD_HEADER_TIMESTAMP, "past"),
-        (moving, codes.INVALID_GOAL, "velocity"),
-        (_trajectory([float("nan")] * 7), codes.INVALID_GOAL, "NaN"),
-        (_trajectory([9.0] * 7), codes.INVALID_GOAL, "limits"),
-        (_trajectory(wanted, 0.001), codes.INVALID_GOAL, "faster"),
+    before = _positions(graph)
+    for trajectory, reason in (
+        (_trajectory([float("nan")] * 7), "NaN"),
+        (_trajectory([9.0] * 7), "limits"),
+        (_trajectory(_swing(graph), 0.001), "faster"),
     ):
         outcome = graph.act(FollowJointTrajectory, FOLLOW, FollowJointTrajectory.Goal(trajectory=trajectory))
-        assert (outcome.status, outcome.result.error_code) == (GoalStatus.STATUS_ABORTED, code)
+        codes = (outcome.status, outcome.result.error_code)
+        assert codes == (GoalStatus.STATUS_ABORTED, FollowJointTrajectory.Result.INVALID_GOAL)
         assert reason in outcome.result.error_string
+    np.testing.assert_allclose(_positions(graph), before, atol=1e-3)
 
 
 def test_a_path_tolerance_aborts(graph: Client) -> None:

@@ -69,7 +69,7 @@ class ArmCommander:
         handle = future.result()
         if handle is None or not handle.accepted:
             if number == self._goal:
-                self._on_fault(self._fault("the controller rejected a trajectory"))
+                self._on_fault(self._fault("the controller rejected a trajectory: its log says why"))
             return
         handle.get_result_async().add_done_callback(lambda done: self._on_result(done, number))
 

@@ -92,7 +92,10 @@ def follow(client: Client, motion: Trajectory, controller: str) -> None:
         client.wait_for(sent.done, 10.0, f"answer of {name}")
         handle: Any = sent.result()
         if not handle.accepted:
-            raise RealdiffError("the controller refused the motion", where=name)
+            raise RealdiffError(
+                "the controller rejected the motion", where=name,
+                next_step="its log says why; after a reflex it is inactive until the recovery's three steps are done",
+            )  # fmt: skip
         ended = handle.get_result_async()
         client.wait_for(ended.done, float(motion.times_s[-1]) * 20.0 + _SETTLE_S, f"end of {name}")
         answer = ended.result()

@@ -2,8 +2,8 @@
 
 Behaviour and error codes follow joint_trajectory_controller (Jazzy) as franka_fr3_moveit_config configures it. Known
 differences: a new trajectory starts from the desired state (`interpolate_from_desired_state`), so that replacing one
-leaves no jump; trajectories outside the robot's limits are refused instead of ending in a reflex; the output never
-changes faster than the joints can.
+leaves no jump; trajectories that would end in a reflex (NaN, outside the robot's limits) are refused before anything
+moves; the output never changes faster than the joints can.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from realdiff_sim_bridge.bridge.limits import VELOCITY
 from realdiff_sim_bridge.bridge.trajectory import (
     GOAL_TOLERANCE,
     INVALID_GOAL,
-    OLD_STAMP,
     PATH_TOLERANCE,
     SUCCESSFUL,
+    BeyondRobotError,
     JointSample,
     JointTrajectory,
     TrajectoryError,
@@ -209,9 +209,28 @@ class ArmController:
         Raises:
             TrajectoryError: It can't be followed; nothing has changed then.
         """
+        trajectory, start_ns = self.check(joint_names, points, stamp_ns, now_ns)
+        if goal is not None:
+            self._end(Outcome(INVALID_GOAL, "replaced by a new goal"))
+            self._goal = goal
+        self._running = _Running(trajectory, start_ns)
+        self._holding = False
+
+    def check(
+        self, joint_names: Sequence[str], points: Sequence[Waypoint], stamp_ns: int, now_ns: int
+    ) -> tuple[JointTrajectory, int | None]:
+        """Judges a trajectory without following it; the arguments are those of `accept`.
+
+        Returns:
+            The trajectory from where the arm is told to be, and when it starts; None: with the next update.
+
+        Raises:
+            TrajectoryError: The real controller rejects it, too.
+            BeyondRobotError: It would end in a reflex.
+        """
         if not self.active:
             raise TrajectoryError(
-                "the arm's controller is not active", INVALID_GOAL, expected="an active controller",
+                "the arm's controller is not active", expected="an active controller",
                 next_step="recover from the error, set the hardware component active, then switch the controller on",
             )  # fmt: skip
         settings = self.settings
@@ -224,22 +243,18 @@ class ArmController:
         start_ns = stamp_ns or None
         if start_ns is not None and start_ns + round(trajectory.duration_s * 1e9) < now_ns:
             raise TrajectoryError(
-                "the trajectory ends in the past", OLD_STAMP, expected=f"an end after {now_ns * 1e-9:.3f} s",
+                "the trajectory ends in the past", expected=f"an end after {now_ns * 1e-9:.3f} s",
                 got=f"{start_ns * 1e-9 + trajectory.duration_s:.3f} s",
                 next_step="stamp it with the time of /clock (use_sim_time), or with 0 for at once",
             )  # fmt: skip
         trajectory.join(self._splice(), 0.0 if start_ns is None else (now_ns - start_ns) * 1e-9)
         if (fast := trajectory.first_speed()) is not None:
-            raise TrajectoryError(
-                f"{fast[0]} would have to move faster than it can", INVALID_GOAL, expected=f"at most {fast[2]:g} rad/s",
+            raise BeyondRobotError(
+                f"{fast[0]} would have to move faster than it can", expected=f"at most {fast[2]:g} rad/s",
                 got=f"{fast[1]:.2f} rad/s on average up to the first point",
                 next_step="start where the arm is, or give the first point more time",
             )  # fmt: skip
-        if goal is not None:
-            self._end(Outcome(INVALID_GOAL, "replaced by a new goal"))
-            self._goal = goal
-        self._running = _Running(trajectory, start_ns)
-        self._holding = False
+        return trajectory, start_ns
 
     def _splice(self) -> JointSample:
         """Where a new trajectory begins: where the arm is told to be now, as fast as it is told to be."""

@@ -9,13 +9,20 @@ from control_msgs.action import FollowJointTrajectory
 from control_msgs.srv import QueryTrajectoryState
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from realdiff_core.errors import RealdiffError
+from realdiff_core.messages import to_ns
 from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMsg
 
 from realdiff_sim_bridge.bridge.arm_controller import Goal, Outcome, Tolerances
 from realdiff_sim_bridge.bridge.controller_state import controller_state
 from realdiff_sim_bridge.bridge.ros_messages import fill
 from realdiff_sim_bridge.bridge.session import Session
-from realdiff_sim_bridge.bridge.trajectory import INVALID_GOAL, SUCCESSFUL, JointTrajectory, TrajectoryError, Waypoint
+from realdiff_sim_bridge.bridge.trajectory import (
+    INVALID_GOAL,
+    SUCCESSFUL,
+    BeyondRobotError,
+    TrajectoryError,
+    Waypoint,
+)
 from realdiff_sim_bridge.bridge.waiting import Answer
 from realdiff_sim_bridge.geometry import FloatArray
 from realdiff_sim_bridge.scene.robot import ARM_JOINTS
@@ -34,15 +41,12 @@ class ArmServer:
         node: The node that they belong to.
         session: The simulation that they act on.
         controller: The controller's name.
-        reject_invalid: Whether impossible trajectories are rejected, as by the real controller, or accepted and aborted
-            with error code and reason.
     """
 
-    def __init__(self, node: Node, session: Session, controller: str, *, reject_invalid: bool) -> None:
+    def __init__(self, node: Node, session: Session, controller: str) -> None:
         """Opens them."""
         self._session = session
         self._log = node.get_logger()
-        self._reject_invalid = reject_invalid
         self._topic = f"/{controller}/joint_trajectory"
         self._handle: Any = None
         self._feedback_due_ns = 0
@@ -61,26 +65,22 @@ class ArmServer:
             self._log.error(f"{self._topic}: {error}", throttle_duration_sec=1.0)
 
     def _on_goal(self, request: Any) -> GoalResponse:
+        message = request.trajectory
         try:
             self._session.refuse_expert("a trajectory")
-            if not self._session.arm.active:
-                raise RealdiffError("the arm's controller is not active", next_step="recover from the error first")
-            if self._reject_invalid:
-                settings = self._session.arm.settings
-                partial = settings.allow_partial_joints_goal
-                JointTrajectory(
-                    request.trajectory.joint_names, _points(request.trajectory),
-                    others_stay_at=self._session.arm.state.desired.positions if partial else None,
-                    allow_moving_end=settings.allow_nonzero_velocity_at_trajectory_end,
-                )  # fmt: skip
+            self._session.arm.check(
+                message.joint_names, _points(message), to_ns(message.header.stamp), self._session.time_ns
+            )
+        except BeyondRobotError:
+            return GoalResponse.ACCEPT  # as the real controller; where the robot would stop, `_follow` aborts
         except RealdiffError as error:
             self._log.error(f"goal rejected: {error}")
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
 
     def _start(self, message: JointTrajectoryMsg, goal: Goal | None = None) -> None:
-        stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
-        self._session.arm.accept(message.joint_names, _points(message), stamp, self._session.time_ns, goal)
+        stamp_ns = to_ns(message.header.stamp)
+        self._session.arm.accept(message.joint_names, _points(message), stamp_ns, self._session.time_ns, goal)
 
     async def _follow(self, handle: Any) -> FollowJointTrajectory.Result:
         answer: Answer[Outcome] = Answer()
@@ -90,7 +90,7 @@ class ArmServer:
         except TrajectoryError as error:
             self._log.error(f"goal aborted: {error}")
             handle.abort()
-            return FollowJointTrajectory.Result(error_code=error.code, error_string=str(error))
+            return FollowJointTrajectory.Result(error_code=INVALID_GOAL, error_string=str(error))
         self._handle = handle
         outcome = await answer.wait(handle, lambda: self._session.arm.cancel(goal))
         if self._handle is handle:
@@ -117,7 +117,7 @@ class ArmServer:
     def _on_query(
         self, request: QueryTrajectoryState.Request, response: QueryTrajectoryState.Response
     ) -> QueryTrajectoryState.Response:
-        sample, reason = self._session.arm.query(request.time.sec * 1_000_000_000 + request.time.nanosec)
+        sample, reason = self._session.arm.query(to_ns(request.time))
         response.success, response.message = not reason, reason
         response.name = list(ARM_JOINTS)
         response.position = sample.positions.tolist()
@@ -159,9 +159,7 @@ def _tolerances(request: Any, defaults: Tolerances) -> Tolerances:
         result = default.copy()
         for entry in entries:
             if entry.name not in ARM_JOINTS:
-                raise TrajectoryError(
-                    "a tolerance names another joint", INVALID_GOAL, expected=list(ARM_JOINTS), got=entry.name
-                )
+                raise TrajectoryError("a tolerance names another joint", expected=list(ARM_JOINTS), got=entry.name)
             joint = ARM_JOINTS.index(entry.name)
             result[joint] = _tolerance(getattr(entry, attribute), float(default[joint]))
         return result
@@ -180,5 +178,5 @@ def _tolerance(value: float, default: float) -> float:
     if np.isclose(value, -1.0):
         return 0.0
     if value < 0.0 or not np.isfinite(value):
-        raise TrajectoryError("a tolerance makes no sense", INVALID_GOAL, expected="0, -1 or more than 0", got=value)
+        raise TrajectoryError("a tolerance makes no sense", expected="0, -1 or more than 0", got=value)
     return value or default

@@ -68,7 +68,7 @@ class SimBridge(Node):
         )  # fmt: skip
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.session = Session(session_settings(values), self._output.wanted, self.get_logger().error)
-        self._arm = ArmServer(self, self.session, controller, reject_invalid=values["invalid_goals"] == "reject")
+        self._arm = ArmServer(self, self.session, controller)
         self._gripper = GripperServer(self, self.session, gripper)
         self._recovery = RecoveryServer(self, self.session, controller)
         self.create_service(Reset, "~/reset", self._on_reset)

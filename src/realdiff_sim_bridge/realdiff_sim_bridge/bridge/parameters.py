@@ -67,11 +67,6 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("constraints.goal", 0.0, "goal tolerance of all joints [rad]; 0: off", bounds=(0.0, 1e3)),
     Parameter("allow_partial_joints_goal", False, "accept trajectories that name some of the joints only"),
     Parameter("allow_nonzero_velocity_at_trajectory_end", False, "accept trajectories that end in motion"),
-    Parameter(
-        "invalid_goals", "abort",
-        "impossible trajectories: 'abort' with code and reason, or 'reject' as the real controller",
-        ("abort", "reject"),
-    ),
 )  # fmt: skip
 
 

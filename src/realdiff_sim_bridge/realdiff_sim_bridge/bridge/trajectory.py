@@ -12,8 +12,8 @@ from realdiff_sim_bridge.bridge.limits import LOWER, UPPER, VELOCITY
 from realdiff_sim_bridge.geometry import FloatArray
 from realdiff_sim_bridge.scene.robot import ARM_JOINTS
 
-SUCCESSFUL, INVALID_GOAL, INVALID_JOINTS, OLD_STAMP, PATH_TOLERANCE, GOAL_TOLERANCE = 0, -1, -2, -3, -4, -5
-"""Error codes of control_msgs/FollowJointTrajectory."""
+SUCCESSFUL, INVALID_GOAL, PATH_TOLERANCE, GOAL_TOLERANCE = 0, -1, -4, -5
+"""Error codes of control_msgs/FollowJointTrajectory; −2 and −3 never occur, such goals are rejected."""
 
 _DOF = len(ARM_JOINTS)
 _STOPPED = float(np.finfo(np.float32).eps)
@@ -21,28 +21,11 @@ _STOPPED = float(np.finfo(np.float32).eps)
 
 
 class TrajectoryError(RealdiffError):
-    """A trajectory can't be followed.
+    """The controller rejects a trajectory as soon as it comes, as `validate_trajectory_msg` of the real one."""
 
-    Args:
-        what: Why not.
-        code: Error code of control_msgs/FollowJointTrajectory.
-        expected: What a valid trajectory has.
-        got: What this one has.
-        next_step: What to do about it.
-    """
 
-    def __init__(
-        self,
-        what: str,
-        code: int,
-        *,
-        expected: object = None,
-        got: object = None,
-        next_step: str | None = None,
-    ) -> None:
-        """Keeps the error code."""
-        super().__init__(what, expected=expected, got=got, next_step=next_step)
-        self.code = code
+class BeyondRobotError(TrajectoryError):
+    """The real controller accepts a trajectory, and the robot ends it with a reflex: NaN, limits, too fast."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +80,8 @@ class JointTrajectory:
         allow_moving_end: Whether the last point may have a velocity.
 
     Raises:
-        TrajectoryError: Wrong joints, lengths, times or numbers, or points outside the robot's limits.
+        TrajectoryError: Wrong joints, lengths or times, or a velocity at the end.
+        BeyondRobotError: NaN, or points that the robot can't reach.
     """
 
     def __init__(
@@ -114,16 +98,14 @@ class JointTrajectory:
         complete = len(named) == _DOF or (others_stay_at is not None and named)
         if len(named) != len(names) or len(set(named)) != len(named) or not complete:
             raise TrajectoryError(
-                "the trajectory has other joints than the arm", INVALID_JOINTS, expected=list(ARM_JOINTS), got=names,
+                "the trajectory has other joints than the arm", expected=list(ARM_JOINTS), got=names,
                 next_step="name every joint once (some are enough with allow_partial_joints_goal:=true)",
             )  # fmt: skip
         if not points:
-            raise TrajectoryError("the trajectory has no points", INVALID_GOAL, expected="at least one point", got=0)
+            raise TrajectoryError("the trajectory has no points", expected="at least one point", got=0)
         times = [point.time_s for point in points]
         if not np.all(np.isfinite(times)) or times[0] < 0.0 or np.any(np.diff(times) <= 0.0):
-            raise TrajectoryError(
-                "the points' times don't increase", INVALID_GOAL, expected="strictly increasing, from 0", got=times
-            )
+            raise TrajectoryError("the points' times don't increase", expected="strictly increasing, from 0", got=times)
         stay = np.zeros(_DOF) if others_stay_at is None else np.asarray(others_stay_at, dtype=np.float64)
 
         def row(point: Waypoint, attribute: str, default: FloatArray) -> FloatArray | None:
@@ -132,12 +114,12 @@ class JointTrajectory:
                 return None
             if values.shape != (len(named),):
                 raise TrajectoryError(
-                    f"the point at {point.time_s:g} s has the wrong number of {attribute}", INVALID_GOAL,
+                    f"the point at {point.time_s:g} s has the wrong number of {attribute}",
                     expected=len(named), got=values.size,
                 )  # fmt: skip
             if not np.all(np.isfinite(values)):
-                raise TrajectoryError(
-                    f"the {attribute} of the point at {point.time_s:g} s hold NaN or infinity", INVALID_GOAL,
+                raise BeyondRobotError(
+                    f"the {attribute} of the point at {point.time_s:g} s hold NaN or infinity",
                     expected="finite numbers", got=values.tolist(),
                 )  # fmt: skip
             filled = default.copy()
@@ -157,7 +139,7 @@ class JointTrajectory:
         last = self._knots[-1]
         if not allow_moving_end and last.velocities is not None and np.any(np.abs(last.velocities) > _STOPPED):
             raise TrajectoryError(
-                "the last point has a velocity", INVALID_GOAL, expected="0 rad/s for every joint",
+                "the last point has a velocity", expected="0 rad/s for every joint",
                 got=last.velocities.tolist(),
                 next_step="end at rest, or start with allow_nonzero_velocity_at_trajectory_end:=true",
             )  # fmt: skip
@@ -170,8 +152,8 @@ class JointTrajectory:
             speed = np.abs(after.positions - before.positions) / (after.time_s - before.time_s)
             if np.any(speed > VELOCITY):
                 joint = int(np.argmax(speed / VELOCITY))
-                raise TrajectoryError(
-                    f"{ARM_JOINTS[joint]} would have to move faster than it can", INVALID_GOAL,
+                raise BeyondRobotError(
+                    f"{ARM_JOINTS[joint]} would have to move faster than it can",
                     expected=f"at most {VELOCITY[joint]:g} rad/s",
                     got=f"{speed[joint]:.2f} rad/s on average from {before.time_s:g} to {after.time_s:g} s",
                     next_step="give the points more time",
@@ -226,8 +208,8 @@ def _check_limits(knot: _Knot, named: list[int]) -> None:
         outside = [joint for joint in named if not low[joint] <= values[joint] <= high[joint]]
         if outside:
             joint = outside[0]
-            raise TrajectoryError(
-                f"{ARM_JOINTS[joint]} leaves its limits at {knot.time_s:g} s", INVALID_GOAL,
+            raise BeyondRobotError(
+                f"{ARM_JOINTS[joint]} leaves its limits at {knot.time_s:g} s",
                 expected=f"{what} of {low[joint]:g} … {high[joint]:g} {unit}", got=f"{values[joint]:g} {unit}",
                 next_step="on the robot this would end in a reflex",
             )  # fmt: skip
