@@ -18,6 +18,7 @@ from realdiff_core.errors import ConfigError
 from torch import Tensor
 
 from realdiff_policy.contract import FloatArray, Observation, PolicyContract, observation_problems
+from realdiff_policy.cuda_graph import CudaGraph
 from realdiff_policy.policies.diffusion_policy.checkpoint import PolicyRecord, load_network, read_record, read_weights
 from realdiff_policy.policies.diffusion_policy.modeling_diffusion_policy import sampling_scheduler
 from realdiff_policy.policies.diffusion_policy.processor_diffusion_policy import DiffusionPolicyProcessor, NetworkInput
@@ -119,14 +120,13 @@ def load_bundle(
 
 
 def torch_functions(folder: Path, record: PolicyRecord, device: torch.device) -> tuple[Encoder, Denoiser]:
-    """Encoder and denoiser in PyTorch, float32."""
+    """Encoder and denoiser in PyTorch, float32; on a GPU as CUDA graphs."""
     network = load_network(record, read_weights(folder), folder).to(device)
-
-    def encode(inputs: NetworkInput) -> Tensor:
-        result: Tensor = network.encoder(inputs.colour, inputs.depth, inputs.state)
-        return result
-
-    return encode, network.denoiser
+    encoder: Callable[..., Tensor] = network.encoder
+    denoiser: Callable[..., Tensor] = network.denoiser
+    if device.type == "cuda":
+        encoder, denoiser = CudaGraph(encoder), CudaGraph(denoiser)
+    return lambda inputs: encoder(*inputs.tensors), denoiser
 
 
 def onnx_functions(folder: Path, record: PolicyRecord, threads: int) -> tuple[Encoder, Denoiser]:

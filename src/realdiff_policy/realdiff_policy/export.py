@@ -88,7 +88,7 @@ class _EncoderGraph(torch.nn.Module):
         self.encoder = network.encoder
 
     def forward(self, colour: torch.Tensor, state: torch.Tensor, depth: torch.Tensor | None = None) -> torch.Tensor:
-        result: torch.Tensor = self.encoder(colour, depth, state)
+        result: torch.Tensor = self.encoder(colour, state, depth)
         return result
 
 

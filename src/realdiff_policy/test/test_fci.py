@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from realdiff_core.processes import start_bound
 from realdiff_policy.robot.fci_process import start_index
 from realdiff_policy.safety import motion_limits, robot_config
 
@@ -32,7 +33,7 @@ def server() -> Iterator[str]:
         pytest.skip("pylibfranka or franky-sim isn't installed")
     address = "127.0.0.1"
     command = [str(SERVER), "--hostname", address, "--simulator", "mujoco"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = start_bound(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         for line in process.stdout:
             if "Press Ctrl+C" in line:
@@ -56,7 +57,7 @@ def test_arm_and_hand_through_libfranka(server: str) -> None:
     from realdiff_policy.robot.home import follow, measured_joints, straight
 
     command = [sys.executable, "-m", "realdiff_policy.commands.fci_driver", "--ros-args", "-p", f"robot_ip:={server}"]
-    driver = subprocess.Popen(command)
+    driver = start_bound(command)
     rclpy.init()
     client = Client("test_fci")
     try:

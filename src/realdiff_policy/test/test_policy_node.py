@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from realdiff_core.processes import start_bound
 
 rclpy = pytest.importorskip("rclpy", reason="rclpy isn't installed or its environment isn't set up")
 pytest.importorskip("realdiff_msgs.msg", reason="realdiff_msgs isn't built")
@@ -35,7 +36,7 @@ def start(command: list[str], domain: int | None = None) -> subprocess.Popen:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     if domain is not None:
         environment["ROS_DOMAIN_ID"] = str(domain)
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    return start_bound(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
 def start_node(folder: Path, domain: int | None = None, **parameters: object) -> subprocess.Popen:

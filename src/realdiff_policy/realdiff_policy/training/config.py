@@ -37,7 +37,8 @@ class TrainConfig(Strict):
         augmentation: How training images are varied.
         optimiser: Optimiser and average of the weights.
         precision: "bf16" computes in bfloat16 where the device can; "no" in float32.
-        compile: Compile the network with torch.compile (a minute at the start, faster steps).
+        execution: How the network runs on a GPU: "graphs" replays its kernels as CUDA graphs (no time is lost between
+            them; small networks need it), "compile" uses torch.compile (a minute at the start), "eager" neither.
         memory: "device" keeps all frames in the GPU's memory, "mapped" reads them from disk, "auto" takes what fits.
         workers: Processes that read batches in "mapped" memory.
         log_every: Steps between two points of the curves.
@@ -54,7 +55,7 @@ class TrainConfig(Strict):
     augmentation: Augmentation = Augmentation()
     optimiser: OptimiserConfig = OptimiserConfig()
     precision: Literal["bf16", "no"] = "bf16"
-    compile: bool = False
+    execution: Literal["graphs", "compile", "eager"] = "graphs"
     memory: Literal["auto", "device", "mapped"] = "auto"
     workers: NonNegativeInt = 4
     log_every: PositiveInt = 50

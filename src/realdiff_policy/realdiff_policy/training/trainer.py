@@ -22,6 +22,7 @@ from diffusers.training_utils import EMAModel
 from realdiff_core.errors import ConfigError
 from torch import Tensor
 
+from realdiff_policy.contract import STATE_SIZE
 from realdiff_policy.data.augment import Augmentation
 from realdiff_policy.data.windows import Batch, MappedSamples, SampleSource, WindowDataset, Windows
 from realdiff_policy.policies.diffusion_policy.checkpoint import save_policy
@@ -72,11 +73,16 @@ class Trainer:
         precision = config.precision if torch.cuda.is_available() else "no"
         self.accelerator = Accelerator(mixed_precision=precision, log_with="tensorboard", project_dir=run / "curves")
         device = self.accelerator.device
+        processes = self.accelerator.num_processes
+        if config.batch % processes:
+            raise ConfigError("the batch can't be shared out", expected=f"a multiple of {processes}", got=config.batch)
         set_seed(config.seed)
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
         self.processor = DiffusionPolicyProcessor.fit(config.policy, samples.training)
         network = DiffusionPolicyModel(config.policy).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.execution == "graphs" and device.type == "cuda":
+            self._with_graphs(network)
         settings = config.optimiser
         optimiser = torch.optim.AdamW(
             network.parameters(),
@@ -85,9 +91,6 @@ class Trainer:
             weight_decay=settings.weight_decay,
             fused=device.type == "cuda",
         )
-        processes = self.accelerator.num_processes
-        if config.batch % processes:
-            raise ConfigError("the batch can't be shared out", expected=f"a multiple of {processes}", got=config.batch)
         # accelerate steps a prepared schedule once per process and step.
         schedule = get_cosine_schedule_with_warmup(
             optimiser, settings.warmup_steps * processes, config.steps * processes
@@ -97,10 +100,27 @@ class Trainer:
         )
         self.ema.to(device)
         self.network, self.optimiser, self.schedule = self.accelerator.prepare(network, optimiser, schedule)
-        self.forward: Callable[..., Tensor] = torch.compile(self.network) if config.compile else self.network
+        compiled = config.execution == "compile"
+        self.forward: Callable[..., Tensor] = torch.compile(self.network) if compiled else self.network
         self.noise = noise_scheduler(config.policy.diffusion)
         self.state = _State()
         self.accelerator.register_for_checkpointing(self.state)
+
+    def _with_graphs(self, network: DiffusionPolicyModel) -> None:
+        """Gives the network forward and backward pass in training as CUDA graphs (evaluation runs as before)."""
+        policy, device = self.config.policy, self.accelerator.device
+        batch, steps = self.config.batch // self.accelerator.num_processes, policy.action.observation_steps
+        shapes = [(batch, steps, 3, *policy.crop), (batch, steps, STATE_SIZE)]
+        if policy.depth is not None:
+            shapes.append((batch, steps, 2, *policy.crop))
+        examples = (
+            torch.zeros(batch, policy.action.horizon, policy.action.size, device=device),
+            torch.zeros(batch, dtype=torch.int64, device=device),
+            *(torch.zeros(shape, device=device) for shape in shapes),
+        )
+        # Weights that autocast has cast stay valid for one capture only, not for later steps.
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.config.precision == "bf16", cache_enabled=False):
+            torch.cuda.make_graphed_callables(network, examples)  # changes the network's own forward
 
     def train(self, resume: bool, on_step: Callable[[int, float], None] | None = None) -> Path:
         """Trains to the last step.
@@ -192,7 +212,7 @@ class Trainer:
         steps = torch.randint(0, count, (len(rows),), generator=generator, device=rows.device)
         noisy = self.noise.add_noise(rows, noise, steps)
         with self.accelerator.autocast():
-            predicted = network(noisy, steps, inputs.colour, inputs.depth, inputs.state)
+            predicted = network(noisy, steps, *inputs.tensors)
         return F.mse_loss(predicted.float(), noise)
 
     @torch.no_grad()
@@ -228,7 +248,7 @@ class Trainer:
             inputs, rows = self.processor.training_input(batch, _AS_SEEN, generator)
             losses.append(float(self._loss(network, inputs, rows, generator)) * len(part))
             with self.accelerator.autocast():
-                condition = network.encoder(inputs.colour, inputs.depth, inputs.state).float()
+                condition = network.encoder(*inputs.tensors).float()
                 sampled = sample_rows(network.denoiser, condition, rows.shape, scheduler, generator)
             errors.append(float((sampled.float() - rows).abs().mean()) * len(part))
         return {"loss": sum(losses) / count, "action_error": sum(errors) / count}

@@ -12,6 +12,7 @@ from realdiff_policy.contract import STATE_SIZE
 from realdiff_policy.policies.diffusion_policy.configuration_diffusion_policy import (
     DiffusionConfig,
     DiffusionPolicyConfig,
+    EncoderConfig,
 )
 from realdiff_policy.policies.resnet import ImageEncoder
 from realdiff_policy.policies.unet1d import ConditionalUnet1d
@@ -23,21 +24,21 @@ class ObservationEncoder(nn.Module):
     def __init__(self, config: DiffusionPolicyConfig) -> None:
         super().__init__()
 
-        def encoder(channels: int, settings: Any) -> ImageEncoder:
-            return ImageEncoder(channels, settings.width, settings.keypoints, settings.features)
+        def encoder(channels: int, settings: EncoderConfig) -> ImageEncoder:
+            return ImageEncoder(channels, settings.width, settings.keypoints, settings.features, settings.stride)
 
         self.colour = encoder(3, config.colour)
         self.depth = encoder(2, config.depth) if config.depth is not None else None
         features = config.colour.features + (config.depth.features if config.depth is not None else 0)
         self.size = config.action.observation_steps * (features + STATE_SIZE)
 
-    def forward(self, colour: Tensor, depth: Tensor | None, state: Tensor) -> Tensor:
+    def forward(self, colour: Tensor, state: Tensor, depth: Tensor | None = None) -> Tensor:
         """Encodes observations as the processor makes them.
 
         Args:
             colour: float[B, To, 3, h, w].
-            depth: float[B, To, 2, h, w], scaled depth and validity; None without a depth stream.
             state: float[B, To, 8], normalised.
+            depth: float[B, To, 2, h, w], scaled depth and validity; None without a depth stream.
 
         Returns:
             float[B, size].
@@ -72,9 +73,9 @@ class DiffusionPolicyModel(nn.Module):
             denoiser.step_embedding,
         )
 
-    def forward(self, rows: Tensor, step: Tensor, colour: Tensor, depth: Tensor | None, state: Tensor) -> Tensor:
+    def forward(self, rows: Tensor, step: Tensor, colour: Tensor, state: Tensor, depth: Tensor | None = None) -> Tensor:
         """Predicts the noise in normalised action rows, float[B, horizon, size]."""
-        result: Tensor = self.denoiser(rows, step, self.encoder(colour, depth, state))
+        result: Tensor = self.denoiser(rows, step, self.encoder(colour, state, depth))
         return result
 
 

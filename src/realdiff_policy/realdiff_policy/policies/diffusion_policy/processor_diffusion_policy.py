@@ -44,6 +44,11 @@ class NetworkInput:
     depth: Tensor | None
     state: Tensor
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What the network takes, in its order: colour, state and, where there is one, depth."""
+        return (self.colour, self.state) if self.depth is None else (self.colour, self.state, self.depth)
+
 
 class DiffusionPolicyProcessor:
     """Normalises, crops and augments.
