@@ -10,6 +10,9 @@ from realdiff_core.cli import parser, progress, run_command
 _EXAMPLES = """\
   ros2 run realdiff_enhancer make_pairs RAW_BAG -o pairs/office
   ros2 run realdiff_enhancer make_pairs FRAMES -o pairs/lab --fx 384 --fy 384 --cx 320 --cy 240 --licence MIT
+  ros2 run realdiff_enhancer make_pairs RAW_BAG -o pairs/bench --static
+  ros2 run realdiff_enhancer make_pairs cleargrasp/real-val/d435 -o pairs/glass
+  ros2 run realdiff_enhancer make_pairs recorded_data/20250601_1200 --sensor realsense_455 -o pairs/byte --camera d435
   ros2 run realdiff_enhancer make_pairs FRAMES -o pairs/table --camera d415 --voxel 0.003 --far 1 --window 24 --step 12
 
 The clean depth of a frame is fused from the frames around it, never from itself; frames whose residual speaks of bad
@@ -29,6 +32,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("source", type=Path, help="bag, or folder of depth images")
     add("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to make")
     add("--camera", default="d435", metavar="NAME", help="camera profile, for the stereo baseline (default: d435)")
+    add(
+        "--static",
+        action="store_true",
+        help="the camera is at rest: fuse over time (moving things are taken out); otherwise its motion is used",
+    )
+    add("--sensor", metavar="NAME", help="camera of a ByteCameraDepth session, e.g. realsense_455")
     add("--topic", metavar="NAME", help="depth topic of a bag (default: its only one)")
     add("--depth-glob", metavar="PATTERN", help="depth images of a folder (default: the usual names)")
     add("--intrinsics", type=Path, metavar="FILE", help="intrinsics of a folder (default: the usual names)")
@@ -68,16 +77,12 @@ def run(argv: list[str] | None = None) -> int:
 
 def _make(args: argparse.Namespace, focal: tuple[float, float, float, float] | None, step: int) -> int:
     from realdiff_core.config import camera_profile
-    from realdiff_core.errors import RealdiffError
     from realdiff_core.output import StagedFolder
 
-    from realdiff_enhancer.data.fusion import FusionConfig
-    from realdiff_enhancer.data.open3d_import import import_open3d
     from realdiff_enhancer.data.pair_folder import PairFolderWriter, PairMeta
-    from realdiff_enhancer.data.pair_maker import PairConfig, make_pairs
-    from realdiff_enhancer.data.sequence import SequenceOptions, read_sequence
+    from realdiff_enhancer.data.sequence import SequenceOptions
+    from realdiff_enhancer.data.sources import PairSource
 
-    import_open3d()  # before the work, not after it
     profile = camera_profile(args.camera)
     options = SequenceOptions(
         baseline_m=profile.baseline_m,
@@ -90,34 +95,35 @@ def _make(args: argparse.Namespace, focal: tuple[float, float, float, float] | N
         last=args.last,
         every=args.every,
         limit=args.limit,
+        sensor=args.sensor,
     )
     output = StagedFolder(args.output)
     output.check()
-    sequence = read_sequence(args.source, options)
-    # Fused a little farther than the clean depth reaches: a cut through the noise would pull the surface nearer.
-    fusion = FusionConfig(voxel_m=args.voxel, far_m=args.far * 1.15)
-    config = PairConfig(window=args.window, step=step, clean_far_m=args.far, fusion=fusion)
+    source = PairSource.open(
+        args.source,
+        options,
+        profile,
+        static=args.static,
+        window=args.window,
+        step=step,
+        voxel_m=args.voxel,
+        far_m=args.far,
+    )
     name = args.name or args.source.resolve().stem
     meta = PairMeta(source=name, licence=args.licence, camera=profile.name, baseline_m=profile.baseline_m, use=args.use)
-    accepted, total = 0, len(sequence.depths_m)
+    accepted, total = 0, source.frames
     reasons: dict[str, int] = {}
     try:
         with progress("fusing", total) as bar:
-            writer = PairFolderWriter(output.begin(), sequence.K, meta)
-            for pair in make_pairs(sequence, config, bar.advance):
+            writer = PairFolderWriter(output.begin(), source.K, meta)
+            for pair in source.pairs(bar.advance):
                 writer.write(pair)
                 accepted += not pair.failures
                 for failure in pair.failures:
                     reasons[failure.split()[0]] = reasons.get(failure.split()[0], 0) + 1
         summary = ", ".join(f"{count} × {name}" for name, count in sorted(reasons.items()))
         if not accepted:
-            raise RealdiffError(
-                "no frame passed the gate",
-                where=args.source,
-                expected="a camera that moves slowly in a static scene, its depth within range",
-                got=summary,
-                next_step="check the intrinsics; try a smaller --window, or --far and --voxel that suit the scene",
-            )
+            raise source.nothing_accepted(reasons)
         output.complete()
     except BaseException:
         output.abort()

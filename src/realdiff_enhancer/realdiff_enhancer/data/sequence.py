@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from realdiff_core.errors import ImageError, ProvenanceError, RealdiffError
 
+from realdiff_enhancer.data.layouts import byte_camera_folder, is_lasa, lasa_frames
 from realdiff_enhancer.data.pair_maker import DepthSequence
 
 _INVALID_Z16 = 65535
@@ -30,6 +31,7 @@ class SequenceOptions:
         last: leave out frames of a folder with a larger number.
         every: use every N-th frame.
         limit: read at most so many frames.
+        sensor: camera of a ByteCameraDepth session.
     """
 
     baseline_m: float
@@ -42,6 +44,7 @@ class SequenceOptions:
     last: int | None = None
     every: int = 1
     limit: int | None = None
+    sensor: str | None = None
 
 
 def read_sequence(source: Path, options: SequenceOptions) -> DepthSequence:
@@ -53,8 +56,28 @@ def read_sequence(source: Path, options: SequenceOptions) -> DepthSequence:
     """
     if not source.exists():
         raise RealdiffError("the source does not exist", where=source, next_step="check the path")
-    is_bag = source.suffix in (".mcap", ".db3") or (source / "metadata.yaml").exists()
-    return _read_bag(source, options) if is_bag else _read_folder(source, options)
+    if source.suffix in (".mcap", ".db3") or (source / "metadata.yaml").exists():
+        return _read_bag(source, options)
+    if is_lasa(source):
+        return _read_lasa(source, options)
+    return _read_folder(byte_camera_folder(source, options.sensor) or source, options)
+
+
+def _read_lasa(folder: Path, options: SequenceOptions) -> DepthSequence:
+    from realdiff_core.frames import read_depth
+
+    frames = lasa_frames(folder)
+    low = options.first if options.first is not None else frames[0].number
+    high = options.last if options.last is not None else frames[-1].number
+    frames = [frame for frame in frames if low <= frame.number <= high][:: options.every][: options.limit]
+    if not frames:
+        raise RealdiffError("no depth image lies in the range", where=folder, expected=f"{low} to {high} ms")
+    depths = [_metres(read_depth(frame.depth), options.scale) for frame in frames]
+    _check_sizes(depths, [frame.depth for frame in frames])
+    matrix = np.mean([frame.matrix for frame in frames], axis=0)
+    return DepthSequence(
+        depths, [frame.number for frame in frames], matrix, options.baseline_m, [frame.pose for frame in frames]
+    )
 
 
 def _read_folder(folder: Path, options: SequenceOptions) -> DepthSequence:
