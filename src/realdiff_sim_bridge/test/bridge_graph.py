@@ -13,16 +13,22 @@ from typing import Any
 
 from realdiff_core.contract import contract
 from realdiff_core.graph import StreamTally
+from realdiff_core.processes import start_bound
 from realdiff_core.ros_domain import free_domain
 
 
 def start_bridge(*parameters: str, domain: int | None = None) -> subprocess.Popen:
     """Starts a bridge with parameters "name:=value", on a ROS domain of its own."""
-    command = [sys.executable, "-m", "realdiff_sim_bridge.commands.sim_bridge", "--ros-args"]
+    return start_node("sim_bridge", *parameters, domain=domain)
+
+
+def start_node(name: str, *parameters: str, domain: int | None = None) -> subprocess.Popen:
+    """Starts one of the package's nodes by its command's name; it ends with this process, even if that is killed."""
+    command = [sys.executable, "-m", f"realdiff_sim_bridge.commands.{name}", "--ros-args"]
     for parameter in parameters:
         command += ["-p", parameter]
     environment = {**os.environ, "ROS_DOMAIN_ID": str(free_domain() if domain is None else domain)}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    return start_bound(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
 class Client:

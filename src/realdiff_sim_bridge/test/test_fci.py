@@ -12,6 +12,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from realdiff_core.processes import start_bound
 
 pylibfranka = pytest.importorskip(
     "pylibfranka", reason="pylibfranka isn't installed: pip install -r requirements/fci.txt (no wheels for Python 3.13)"
@@ -36,7 +37,7 @@ def robot_address() -> Iterator[str]:
     """The address of a running server. It is a process of its own: the client's calls would keep it from answering."""
     address = _address()
     command = [sys.executable, "-u", "-m", "franky_sim.run_server", "-s", "mujoco", "--hostname", address]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = start_bound(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines: list[str] = []
     ready = threading.Event()
 

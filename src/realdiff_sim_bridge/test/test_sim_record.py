@@ -17,6 +17,7 @@ from realdiff_core.depth import depth_to_metres
 from realdiff_core.errors import OutputError, RealdiffError
 from realdiff_core.image import image_to_numpy
 from realdiff_core.messages import to_ns
+from realdiff_core.processes import start_bound
 from realdiff_core.provenance import DepthKind
 from realdiff_sim_bridge.commands import record as command
 from realdiff_sim_bridge.contract import RECORDED
@@ -165,7 +166,7 @@ def test_killed_recording_leaves_no_broken_bag_and_resumes(tmp_path: Path) -> No
     output = tmp_path / "out"
     arguments = ["--task", "can_to_plate", "--episodes", "1", "-o", str(output), "--width", "64", "--height", "48"]
     arguments += ["--quality", "fast", "--rate", "5"]
-    process = subprocess.Popen([sys.executable, "-m", "realdiff_sim_bridge.commands.record", *arguments])
+    process = start_bound([sys.executable, "-m", "realdiff_sim_bridge.commands.record", *arguments])
     deadline = time.monotonic() + 120
     while not list(output.glob(".incomplete/.*.partial-*/*/*.mcap")):
         assert process.poll() is None, "ended before it could be killed"
