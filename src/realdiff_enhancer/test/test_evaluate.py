@@ -164,7 +164,7 @@ def test_an_existing_output_is_kept_unless_told_otherwise(tmp_path: Path) -> Non
     (tmp_path / "out" / "precious.txt").write_text("mine")
     with pytest.raises(OutputError, match="exists"):
         run(*quick)
-    with pytest.raises(OutputError, match="no earlier evaluation"):
+    with pytest.raises(OutputError, match="no earlier result"):
         run(*quick, "--overwrite")
     assert (tmp_path / "out" / "precious.txt").read_text() == "mine"
     (tmp_path / "out" / "precious.txt").unlink()

@@ -68,7 +68,12 @@ def build_parser() -> argparse.ArgumentParser:
     return arguments
 
 
-def _weights(texts: list[str], models: list[str]) -> dict[str, Path]:
+def parse_weights(texts: list[str], models: list[str]) -> dict[str, Path]:
+    """Read ``MODEL=PATH`` arguments.
+
+    Raises:
+        ConfigError: not of that form, or none of the models.
+    """
     weights = {}
     for text in texts:
         name, equals, path = text.partition("=")
@@ -113,11 +118,11 @@ def evaluate(options: argparse.Namespace, command: str) -> int:
     from realdiff_enhancer.models.registry import create_model
 
     _check(options)
-    weights = _weights(options.weights, options.models)
+    weights = parse_weights(options.weights, options.models)
     scenes = [load_scene(parse_scene(text, options.profile), options.max_frames) for text in options.pairs]
     if len({scene.name for scene in scenes}) < len(scenes):
         raise ConfigError("two scenes have the same name", where="--pairs", next_step="name them: NAME=DIR")
-    device = _device(options.device)
+    device = torch_device(options.device)
     # Models are made before anything slow starts: a wrong name or missing weights show at once.
     models = [
         [
@@ -140,7 +145,8 @@ def evaluate(options: argparse.Namespace, command: str) -> int:
     return 0
 
 
-def _device(name: str) -> str:
+def torch_device(name: str) -> str:
+    """Name the torch device that ``auto`` means here."""
     if name != "auto":
         return name
     import torch

@@ -4,7 +4,7 @@ Time averages the jitter away, but not the part of the error that never changes.
 part is taken off too: a plane is affine in disparity, so an affine fit over a window wider than the error's
 correlation length (10 to 20 px) evens it. Elsewhere (curved, near edges) the median over time stays, with its fixed
 error: residuals there are too small. A recording of a moving camera (`make_pairs` without ``--static``) doesn't have
-    this limit.
+this limit.
 """
 
 from __future__ import annotations

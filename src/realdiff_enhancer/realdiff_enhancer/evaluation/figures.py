@@ -139,6 +139,11 @@ def curves_figure(path: Path, result: SceneResult) -> None:
     figure.savefig(path, dpi=110)
 
 
+def source_colour(name: str, number: int) -> str:
+    """Colour of a source: the camera's is black; models take theirs by their number, from 1."""
+    return _REAL_COLOUR if name == REAL else _COLOURS[(number - 1) % len(_COLOURS)]
+
+
 def _positive(axis: Any, getter: str) -> bool:
     return any(np.any(getattr(line, getter)() > 0) for line in axis.lines)
 
@@ -159,7 +164,7 @@ def _curve(
     low = factor * np.array([estimate.low for estimate in estimates])
     high = factor * np.array([estimate.high for estimate in estimates])
     real = source.name == REAL
-    colour = _REAL_COLOUR if real else _COLOURS[(number - 1) % len(_COLOURS)]
+    colour = source_colour(source.name, number)
     axis.plot(
         positions,
         value,

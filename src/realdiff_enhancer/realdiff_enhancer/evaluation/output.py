@@ -22,12 +22,13 @@ _MARKER = "results.json"
 
 
 @contextmanager
-def output_folder(path: Path, overwrite: bool) -> Iterator[Path]:
+def output_folder(path: Path, overwrite: bool, marker: str = _MARKER) -> Iterator[Path]:
     """Yield a folder beside ``path`` that takes its place when the body has finished without an error.
 
     Args:
         path: the folder to make.
-        overwrite: replace an earlier evaluation that lies there.
+        overwrite: replace an earlier result that lies there.
+        marker: file by which an earlier result is known.
 
     Raises:
         OutputError: ``path`` exists and may not be replaced.
@@ -37,10 +38,8 @@ def output_folder(path: Path, overwrite: bool) -> Iterator[Path]:
             raise OutputError(
                 "output exists already", where=path, next_step="add --overwrite, or choose another folder"
             )
-        if not (path / _MARKER).is_file():
-            raise OutputError(
-                "output exists and is no earlier evaluation", where=path, next_step="choose another folder"
-            )
+        if not (path / marker).is_file():
+            raise OutputError("output exists and is no earlier result", where=path, next_step="choose another folder")
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     partial.mkdir(parents=True)
     try:

@@ -150,7 +150,8 @@ def _models(result: SceneResult) -> list[SourceResult]:
     return [source for source in result.sources if source.name != REAL]
 
 
-def _table(heading: str, note: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def table(heading: str, note: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Write a Markdown table under a heading of the third level, as lines."""
     lines = [f"### {heading}", ""]
     if note:
         lines += [note, ""]
@@ -188,7 +189,7 @@ def _two_sample_table(result: SceneResult) -> list[str]:
         f"*Statistics*: logistic regression on {len(STATISTIC_NAMES)} named crop statistics, weaker, so that models "
         "differ by degrees. A log-loss above 1 bit comes from a classifier that was sure and wrong on new frames."
     )
-    return _table("Two-sample tests", note, header, _best(_models(result), columns))
+    return table("Two-sample tests", note, header, _best(_models(result), columns))
 
 
 def _two_sample_getter(which: str, attribute: str) -> Callable[[SourceResult], Estimate | None]:
@@ -218,7 +219,7 @@ def _frechet_table(result: SceneResult) -> list[str]:
     ]
     own = [REAL, *(with_interval(result.sources[0].frechet[view], 1) for view in VIEWS)]
     rows = [own, *_best(_models(result), columns)]
-    return _table("Fréchet distance to the camera", note, ["source", *VIEWS], rows)
+    return table("Fréchet distance to the camera", note, ["source", *VIEWS], rows)
 
 
 def _score_table(result: SceneResult) -> list[str]:
@@ -228,7 +229,7 @@ def _score_table(result: SceneResult) -> list[str]:
     ]
     note = "0 is perfect. " + " ".join(f"*{d.title}*: {d.definition}." for d in SCORES)
     header = ["model", *(definition.title for definition in SCORES)]
-    return _table("Distance of the statistics to the camera's", note, header, _best(_models(result), columns))
+    return table("Distance of the statistics to the camera's", note, header, _best(_models(result), columns))
 
 
 def _per_sample_table(result: SceneResult) -> list[str]:
@@ -246,7 +247,7 @@ def _per_sample_table(result: SceneResult) -> list[str]:
     for row, source in zip(rows, _models(result), strict=True):
         speed = source.frames_per_second
         row.append(_EMPTY if speed is None else f"{speed:.0f}" if speed >= 100 else f"{speed:.2f}")
-    return _table("Against the one real frame", note, header, rows)
+    return table("Against the one real frame", note, header, rows)
 
 
 def _scalar_table(result: SceneResult) -> list[str]:
@@ -254,7 +255,7 @@ def _scalar_table(result: SceneResult) -> list[str]:
         [source.name, *(with_interval(source.statistics.estimate((name, "")), d) for name, _, d in _SCALARS)]
         for source in result.sources
     ]
-    return _table("Holes, outliers, time", "", ["source", *(title for _, title, _ in _SCALARS)], rows)
+    return table("Holes, outliers, time", "", ["source", *(title for _, title, _ in _SCALARS)], rows)
 
 
 def _detail_table(result: SceneResult, name: str, heading: str, bins: _Bins, digits: int, factor: float) -> list[str]:
@@ -263,7 +264,7 @@ def _detail_table(result: SceneResult, name: str, heading: str, bins: _Bins, dig
         [source.name, *(with_interval(source.statistics.estimate((name, b)), digits, factor) for b in present)]
         for source in result.sources
     ]
-    return _table(heading, "", ["source", *present], rows) if present else []
+    return table(heading, "", ["source", *present], rows) if present else []
 
 
 def rows(results: Sequence[SceneResult]) -> list[dict[str, Any]]:

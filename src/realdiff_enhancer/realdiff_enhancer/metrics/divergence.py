@@ -94,7 +94,7 @@ def depth_marginal_tv(real: NDArray[np.floating], generated: NDArray[np.floating
 
 
 def depth_counts(measurement: Measurement, step_m: float = 0.01, far_m: float = 5.0) -> NDArray[np.float64]:
-    """Count the depth values of the known pixels in steps of 1 cm, float64 [D + 2]: far ones, then holes, at the end."""
+    """Count the depth values of the known pixels in steps of 1 cm, float64 [D + 2]; far ones and holes at the end."""
     steps = round(far_m / step_m)
     index = np.minimum(measurement.depth[measurement.valid] / step_m, steps).astype(np.int64)
     return np.append(np.bincount(index, minlength=steps + 1), measurement.hole.sum()).astype(np.float64)

@@ -1,0 +1,105 @@
+"""Clips of a camera at rest: how its noise persists, beside what a model makes of the same scene."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from realdiff_core.camera import CameraModel
+from realdiff_core.config import CameraProfile
+from realdiff_core.seeds import frame_seed
+from realdiff_core.topics import ALIGNED_DEPTH_IMAGE
+
+from realdiff_enhancer.data.pair_maker import DepthSequence
+from realdiff_enhancer.data.static_camera import fuse_static
+from realdiff_enhancer.evaluation.runner import REAL
+from realdiff_enhancer.metrics.temporal import TemporalStatistics, temporal_statistics_of_clip
+from realdiff_enhancer.models.base import DepthFrames, DepthModel
+
+
+@dataclass(frozen=True)
+class ClipResult:
+    """What was measured on a clip.
+
+    Attributes:
+        name: label.
+        path: the clip.
+        sigma_px: σ of the whole error, pixels of disparity; None where it is unknown.
+        sources: statistics of the camera and of every model, by name.
+        model_sigma_px: σ of every model's whole error against its clean input, pixels.
+    """
+
+    name: str
+    path: Path
+    sigma_px: float | None
+    sources: dict[str, TemporalStatistics]
+    model_sigma_px: dict[str, float]
+
+    def sigma_of(self, name: str) -> float | None:
+        """σ of a source's whole error, pixels: the camera's is given, a model's follows from its clean input."""
+        return self.sigma_px if name == REAL else self.model_sigma_px.get(name)
+
+
+def measure_clip(
+    name: str,
+    path: Path,
+    sequence: DepthSequence,
+    profile: CameraProfile,
+    models: Sequence[DepthModel],
+    sigma_px: float | None,
+    seed: int,
+) -> ClipResult:
+    """Measure a clip of a camera at rest, and models on its fused depth.
+
+    Args:
+        name: label.
+        path: where it came from.
+        sequence: its frames, evenly spaced.
+        profile: camera that recorded it.
+        models: made for that profile.
+        sigma_px: σ of the camera's whole error, from pairs; None where unknown.
+        seed: seed of the models.
+
+    Raises:
+        DepthError: the camera moved, or the clip is too short.
+    """
+    scene = fuse_static(sequence)
+    height, width = scene.clean_m.shape
+    matrix = sequence.K
+    camera = CameraModel(
+        width, height, matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2], baseline_m=profile.baseline_m
+    )
+    still = ~scene.moving.any(axis=0)
+    usable = still & scene.flat
+    factor = camera.disparity_factor
+    sources = {REAL: _statistics(sequence.depths_m, factor, usable, still)}
+    sigmas: dict[str, float] = {}
+    for model in models:
+        depth = _enhanced(model, scene.clean_m, camera, len(sequence.depths_m), seed)
+        sources[model.name] = _statistics(depth, factor, usable, still)
+        error = np.stack([factor / image - factor / scene.clean_m for image in depth])[:, usable]
+        error = error[np.isfinite(error) & (np.abs(error) < 1.0)]
+        sigmas[model.name] = float(error.std()) if error.size else float("nan")
+    return ClipResult(name, path, sigma_px, sources, sigmas)
+
+
+def _statistics(
+    depths: Sequence[NDArray[np.floating]], factor: float, usable: NDArray[np.bool_], still: NDArray[np.bool_]
+) -> TemporalStatistics:
+    return temporal_statistics_of_clip([factor / depth for depth in depths], usable, still)
+
+
+def _enhanced(
+    model: DepthModel, clean: NDArray[np.float32], camera: CameraModel, frames: int, seed: int
+) -> list[NDArray[np.float32]]:
+    """The clean scene, enhanced as consecutive frames at 30 Hz and rounded to whole mm like recorded depth."""
+    seeds = [frame_seed(seed, ALIGNED_DEPTH_IMAGE, index * 33_333_333) for index in range(frames)]
+    images = []
+    for index, own in enumerate(seeds):
+        previous = tuple(seeds[max(0, index - model.history) : index])
+        image = model.enhance(DepthFrames(clean[None], None, camera, (own,), previous)).depth[0]
+        images.append((np.round(image * 1000) / 1000).astype(np.float32))
+    return images
