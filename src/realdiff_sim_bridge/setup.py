@@ -24,6 +24,7 @@ setup(
             "calibration_overlay = realdiff_sim_bridge.commands.calibration_overlay:entry",
             "mimicgen = realdiff_sim_bridge.commands.mimicgen:entry",
             "record = realdiff_sim_bridge.commands.record:entry",
+            "recorder = realdiff_sim_bridge.commands.recorder:entry",
             "simulate_pairs = realdiff_sim_bridge.commands.simulate_pairs:entry",
             "sim_bridge = realdiff_sim_bridge.commands.sim_bridge:entry",
             "validate_stereo = realdiff_sim_bridge.commands.validate_stereo:entry",

@@ -15,7 +15,6 @@ from typing import Any, cast
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -27,13 +26,14 @@ from realdiff_msgs.srv import Reset, SetDepthSensor
 from realdiff_sim_bridge.bridge.arm_server import ArmServer
 from realdiff_sim_bridge.bridge.depth_sensor import SENSORS, SensorName
 from realdiff_sim_bridge.bridge.gripper_server import GripperServer
-from realdiff_sim_bridge.bridge.parameters import PARAMETERS, Parameter, session_settings
+from realdiff_sim_bridge.bridge.parameters import PARAMETERS, session_settings
 from realdiff_sim_bridge.bridge.publishers import Publishers
 from realdiff_sim_bridge.bridge.recovery_server import RecoveryServer
 from realdiff_sim_bridge.bridge.robot_state import STATE_TOPICS
 from realdiff_sim_bridge.bridge.session import FrameMaker, Session
 from realdiff_sim_bridge.contract import TABLE
 from realdiff_sim_bridge.errors import SimulationError
+from realdiff_sim_bridge.node_parameters import declare
 from realdiff_sim_bridge.streams import Outgoing
 
 NODE_NAME = "sim_bridge"
@@ -56,7 +56,7 @@ class SimBridge(Node):
             RealdiffError: A parameter is wrong, or nothing can be rendered on this machine.
         """
         super().__init__(NODE_NAME)
-        values = {item.name: self._declared(item) for item in PARAMETERS}
+        values = {item.name: declare(self, item) for item in PARAMETERS}
         self._speed = float(values["real_time_factor"])
         controller, gripper = _name(values, "arm_controller"), _name(values, "gripper_name")
         optional = {topics.EXTRINSICS, *STATE_TOPICS}
@@ -82,31 +82,6 @@ class SimBridge(Node):
             f"simulating {self.session.task.name} ({values['behaviour']}), camera {self.session.rig.profile.name} at "
             f"{values['rate']:g} Hz"
         )
-
-    def _declared(self, item: Parameter) -> Any:
-        descriptor = ParameterDescriptor(description=item.description, read_only=True)
-        if item.choices:
-            descriptor.additional_constraints = f"one of {', '.join(item.choices)}"
-        if item.bounds is not None and isinstance(item.default, float):
-            descriptor.floating_point_range = [FloatingPointRange(from_value=item.bounds[0], to_value=item.bounds[1])]
-        elif item.bounds is not None:
-            lowest, highest = (int(bound) for bound in item.bounds)
-            descriptor.integer_range = [IntegerRange(from_value=lowest, to_value=highest)]
-        try:
-            value = self.declare_parameter(item.name, item.default, descriptor).value
-        except (
-            rclpy.exceptions.InvalidParameterValueException,
-            rclpy.exceptions.InvalidParameterTypeException,
-        ) as error:
-            raise ConfigError(
-                f"parameter {item.name} is wrong",
-                expected=f"{type(item.default).__name__} {item.bounds or ''}".strip(),
-                got=str(error),
-                next_step=f"{item.name}: {item.description}",
-            ) from error
-        if item.choices and value not in item.choices:
-            raise ConfigError(f"parameter {item.name} is wrong", expected=" or ".join(item.choices), got=value)
-        return value
 
     def _publish_later(self, make_frame: FrameMaker) -> None:
         """Lets the other thread align, encode and publish a frame while the simulation goes on, one frame at a time."""

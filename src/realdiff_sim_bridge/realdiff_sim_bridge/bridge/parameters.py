@@ -1,32 +1,14 @@
-"""The bridge node's parameters: one table for declaration, launch file, help text and checks."""
+"""The bridge node's parameters, and what they say to a session."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
+
+from realdiff_sim_bridge.node_parameters import Parameter, describe
 
 if TYPE_CHECKING:
     from realdiff_sim_bridge.bridge.session import SessionSettings
     from realdiff_sim_bridge.randomisation import Level
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A parameter of the node.
-
-    Attributes:
-        name: Its name.
-        default: Its default; also gives the type.
-        description: What it does.
-        choices: Allowed values; empty if free.
-        bounds: Lowest and highest value of a number.
-    """
-
-    name: str
-    default: str | int | float | bool
-    description: str
-    choices: tuple[str, ...] = ()
-    bounds: tuple[float, float] | None = None
 
 
 _QOS = ("DEFAULT", "SYSTEM_DEFAULT", "SENSOR_DATA")
@@ -112,13 +94,7 @@ def help_text() -> str:
         "Simulates a Franka FR3 and a RealSense D435 behind the topics, services and actions of their real drivers.",
         "",
         "parameters:",
-    ]
-    width = max(len(item.name) for item in PARAMETERS)
-    for item in PARAMETERS:
-        choices = f" ({' | '.join(item.choices)})" if item.choices else ""
-        default = str(item.default).lower() if isinstance(item.default, bool) else item.default
-        lines.append(f"  {item.name:<{width}}  {item.description}{choices} [{default}]")
-    lines += [
+        *describe(PARAMETERS),
         "",
         "examples:",
         "  ros2 run realdiff_sim_bridge sim_bridge --ros-args -p behaviour:=expert",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
-from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,16 +11,10 @@ from realdiff_core.cli import progress
 from realdiff_core.errors import RealdiffError
 
 if TYPE_CHECKING:
-    from realdiff_core.provenance import BagProvenance
-
-    from realdiff_sim_bridge.recorder import Recorder
     from realdiff_sim_bridge.recording.folder import Attempt
     from realdiff_sim_bridge.recording.plan import RecordingPlan, SourceSpec
-    from realdiff_sim_bridge.recording.workers import Workers
+    from realdiff_sim_bridge.recording.run import Tally
     from realdiff_sim_bridge.tasks import Task
-
-_SMALL_PX = 480
-"""Up to this width the colour image is drawn without shadows by default: it takes a fifth of the time."""
 
 
 def positive(text: str) -> int:
@@ -66,7 +58,7 @@ def add_recording_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--quality",
         choices=("good", "fast"),
-        help=f"colour with or without shadows and smooth edges (default: fast up to {_SMALL_PX} px wide, else good)",
+        help="colour with or without shadows and smooth edges (default: fast up to 480 px wide, else good)",
     )
     add(
         "--randomisation",
@@ -83,17 +75,16 @@ def make_plan(arguments: argparse.Namespace, task: Task, source: SourceSpec) -> 
     Raises:
         RealdiffError: The arguments contradict each other.
     """
-    from realdiff_sim_bridge.recording.plan import RecordingPlan, Settings
+    from realdiff_sim_bridge.recording.plan import RecordingPlan, Settings, default_quality
 
     if (arguments.width is None) != (arguments.height is None):
         raise RealdiffError("--width and --height belong together", expected="both or neither")
-    small = arguments.width is not None and arguments.width <= _SMALL_PX
     settings = Settings(
         rate_hz=arguments.rate,
         width=arguments.width,
         height=arguments.height,
         encoding=arguments.encoding,
-        quality=arguments.quality or ("fast" if small else "good"),
+        quality=arguments.quality or default_quality(arguments.width),
         clock=arguments.clock,
         randomisation=arguments.randomisation,
     )
@@ -102,101 +93,25 @@ def make_plan(arguments: argparse.Namespace, task: Task, source: SourceSpec) -> 
 
 def run_recording(arguments: argparse.Namespace, plan: RecordingPlan) -> int:
     """Records, shows progress, and writes the index page; returns the exit code."""
-    from realdiff_sim_bridge.recording.folder import record_with
-    from realdiff_sim_bridge.recording.index_page import write_index
+    from realdiff_sim_bridge.recording.run import Request, run
 
-    recorder = _LazyRecorder(plan)
-    workers = _workers(arguments, recorder)
-    tally = _Tally(arguments.episodes)
-    try:
-        run = record_with(
-            workers, arguments.output, task=plan.task.name, expected=recorder.provenance, episodes=arguments.episodes,
-            seed=arguments.seed, resume=arguments.resume,
-        )  # fmt: skip
-        with closing(run), progress(plan.task.name, arguments.episodes, unit="episodes") as bar:
-            for attempt in run:
-                tally.count(attempt)
-                bar.advance(int(attempt.success))
-                bar.describe(f"{plan.task.name}  {tally.share:.0%} succeed")
-                if not attempt.resumed:
-                    verb = "recorded" if attempt.success else "failed"
-                    reason = f": {attempt.reason}" if attempt.reason else ""
-                    print(f"{verb} {attempt.path}{reason}  [{tally}]", flush=True)
-    except BaseException:
-        if tally.attempts:
-            with suppress(OSError):  # the disk may be full: that error is under way already
-                write_index(arguments.output)
-        raise
-    finally:
-        workers.close()
-        recorder.close()
-    page = write_index(arguments.output)
+    request = Request(
+        arguments.output, arguments.episodes, arguments.seed, arguments.resume, arguments.workers, arguments.ray
+    )
+    with progress(plan.task.name, arguments.episodes, unit="episodes") as bar:
+
+        def show(attempt: Attempt, tally: Tally) -> None:
+            bar.advance(int(attempt.success))
+            bar.describe(f"{plan.task.name}  {tally.share:.0%} succeed")
+            if not attempt.resumed:
+                verb = "recorded" if attempt.success else "failed"
+                reason = f": {attempt.reason}" if attempt.reason else ""
+                print(f"{verb} {attempt.path}{reason}  [{tally}]", flush=True)
+
+        tally, page = run(plan, request, show)
+    rate = f", {tally.rate:.0f} episodes/hour" if tally.rate else ""
     print(
-        f"{tally.done} episodes in {arguments.output}, {tally.attempts - tally.done} failed attempts "
-        f"({tally.share:.0%} succeed){tally.rate}; see {page}"
+        f"{tally.done} episodes in {arguments.output}, {tally.failed} failed attempts ({tally.share:.0%} succeed)"
+        f"{rate}; see {page}"
     )
     return 0
-
-
-class _LazyRecorder:
-    """The leading process needs a recorder only to record by itself, or to judge bags that are there already."""
-
-    def __init__(self, plan: RecordingPlan) -> None:
-        self.plan = plan
-        self._recorder: Recorder | None = None
-
-    def get(self) -> Recorder:
-        self._recorder = self._recorder or self.plan.build()
-        return self._recorder
-
-    def provenance(self, seed: int, success: bool | None) -> BagProvenance:
-        return self.get().provenance(seed, success)
-
-    def close(self) -> None:
-        if self._recorder is not None:
-            self._recorder.close()
-
-
-class _Tally:
-    """Counts attempts; its text says how far the recording is and when it will end."""
-
-    def __init__(self, wanted: int) -> None:
-        self.wanted = wanted
-        self.done = self.attempts = self.recorded = 0
-        self._began = time.monotonic()
-
-    def count(self, attempt: Attempt) -> None:
-        self.attempts += 1
-        self.done += int(attempt.success)
-        self.recorded += int(attempt.success and not attempt.resumed)
-
-    @property
-    def share(self) -> float:
-        return self.done / self.attempts
-
-    @property
-    def rate(self) -> str:
-        hours = (time.monotonic() - self._began) / 3600
-        return f", {self.recorded / hours:.0f} episodes/hour" if self.recorded else ""
-
-    def __str__(self) -> str:
-        text = f"{self.done}/{self.wanted}, {self.share:.0%} succeed"
-        left = self.wanted - self.done
-        if self.recorded and left:
-            seconds = (time.monotonic() - self._began) / self.recorded * left
-            text += f", {seconds / 60:.0f} min left" if seconds > 90 else f", {seconds:.0f} s left"
-        return text
-
-
-def _workers(arguments: argparse.Namespace, recorder: _LazyRecorder) -> Workers:
-    if arguments.ray is not None:
-        from realdiff_sim_bridge.recording.ray_pool import RayPool
-
-        return RayPool(recorder.plan, arguments.ray, arguments.workers)
-    if arguments.workers > 1:
-        from realdiff_sim_bridge.recording.pool import LocalPool
-
-        return LocalPool(recorder.plan, arguments.workers)
-    from realdiff_sim_bridge.recording.workers import InlineWorkers
-
-    return InlineWorkers(recorder.get())

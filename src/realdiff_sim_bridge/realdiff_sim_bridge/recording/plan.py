@@ -46,6 +46,14 @@ class Settings:
         return {name: str(value) for name, value in asdict(self).items() if name != "simulator"}
 
 
+def default_quality(width: int | None) -> Quality:
+    """Returns the looks of colour images of a width [px]; None: the camera's own.
+
+    Small ones go without shadows and smooth edges: the difference hardly shows and takes four fifths of the time.
+    """
+    return "fast" if width is not None and width <= 480 else "good"
+
+
 class SourceSpec(Protocol):
     """Which motion source plays the episodes: plain data, made into a source by each worker."""
 

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from realdiff_core.errors import RealdiffError
+from realdiff_core.processes import end_with
 
 from realdiff_sim_bridge.recording.plan import RecordingPlan
-from realdiff_sim_bridge.recording.workers import Job, Report, perform
+from realdiff_sim_bridge.recording.workers import POLL_S, Job, Report, StoppedError, perform
 
 ONE_THREAD = dict.fromkeys(("LP_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Environment of a worker: software rendering and linear algebra keep to one core, for each core has a worker."""
-
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass
@@ -37,10 +34,12 @@ class LocalPool:
     Args:
         plan: What to record.
         size: Number of processes.
+        stopped: Asked several times a second whether the recording is to stop.
     """
 
-    def __init__(self, plan: RecordingPlan, size: int) -> None:
+    def __init__(self, plan: RecordingPlan, size: int, stopped: Callable[[], bool] | None = None) -> None:
         """Starts nothing yet: processes start with the first jobs."""
+        self._stopped = stopped
         self.size = size
         self._plan = plan
         self._workers: list[_Worker] = []
@@ -57,7 +56,13 @@ class LocalPool:
     def wait(self) -> Report:
         """Waits for a result, or for a process to die."""
         busy = {worker.connection: worker for worker in self._workers if worker.job is not None}
-        connection = wait(list(busy))[0]  # also ready when the other end is closed, which death does
+        # A connection is also ready when its other end is closed, which death does.
+        ready: list[object] = []
+        while not ready:
+            if self._stopped is not None and self._stopped():
+                raise StoppedError
+            ready = list(wait(list(busy), None if self._stopped is None else POLL_S))
+        connection = ready[0]
         assert isinstance(connection, Connection)
         worker = busy[connection]
         job, worker.job = worker.job, None
@@ -95,7 +100,7 @@ class LocalPool:
 def _work(connection: Connection, plan: RecordingPlan, leader: int) -> None:
     """What a worker process does until its pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the leader decides
-    _die_with(leader)
+    end_with(leader)  # nobody would use what it records
     recorder = None
     while True:
         try:
@@ -108,15 +113,6 @@ def _work(connection: Connection, plan: RecordingPlan, leader: int) -> None:
             connection.send(Report(job, error=error))
             return
         connection.send(perform(recorder, job))
-
-
-def _die_with(leader: int) -> None:
-    """Ends this process when the leading one is killed: nobody would use what it records (Linux)."""
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != leader:  # it died before the line above
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _cause(code: int | None) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from realdiff_core.errors import RealdiffError
 
 from realdiff_sim_bridge.recording.plan import RecordingPlan
 from realdiff_sim_bridge.recording.pool import ONE_THREAD
-from realdiff_sim_bridge.recording.workers import Job, Report, perform
+from realdiff_sim_bridge.recording.workers import POLL_S, Job, Report, StoppedError, perform
 
 _PASSED_ON = ("PYTHONPATH", "AMENT_PREFIX_PATH", "MUJOCO_GL", "PYOPENGL_PLATFORM", "REALDIFF_CONFIG_DIR")
 
@@ -23,12 +24,13 @@ class RayPool:
         plan: What to record.
         address: The cluster's address, as for `ray.init`.
         size: Number of workers; each takes one CPU of the cluster.
+        stopped: Asked several times a second whether the recording is to stop.
 
     Raises:
         RealdiffError: Ray isn't installed, or no cluster answers there.
     """
 
-    def __init__(self, plan: RecordingPlan, address: str, size: int) -> None:
+    def __init__(self, plan: RecordingPlan, address: str, size: int, stopped: Callable[[], bool] | None = None) -> None:
         """Connects; workers start with the first jobs."""
         try:
             import ray
@@ -38,6 +40,7 @@ class RayPool:
                 next_step="pip install -r requirements/ray.txt, or record without --ray",
             ) from None
         self._ray = ray
+        self._stopped = stopped
         self.size = size
         self._plan = plan
         self._idle: list[Any] = []
@@ -55,7 +58,13 @@ class RayPool:
 
     def wait(self) -> Report:
         """Waits for a result, or for a worker to die."""
-        done = self._ray.wait(list(self._busy), num_returns=1)[0][0]
+        ready: list[Any] = []
+        while not ready:
+            if self._stopped is not None and self._stopped():
+                raise StoppedError
+            timeout_s = None if self._stopped is None else POLL_S
+            ready, _ = self._ray.wait(list(self._busy), num_returns=1, timeout=timeout_s)
+        done = ready[0]
         actor, job = self._busy.pop(done)
         try:
             report: Report = self._ray.get(done)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from realdiff_sim_bridge.recorder import EpisodeResult, Recorder
 
 
+POLL_S = 0.2
+"""Time between looks whether a recording is to stop, where it can be stopped."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One attempt to record.
@@ -58,12 +62,20 @@ class Workers(Protocol):
         ...
 
     def wait(self) -> Report:
-        """Waits for the next report on a submitted job."""
+        """Waits for the next report on a submitted job.
+
+        Raises:
+            StoppedError: The recording is to stop; nothing more will be reported.
+        """
         ...
 
     def close(self) -> None:
         """Stops all workers at once, whatever they do."""
         ...
+
+
+class StoppedError(Exception):
+    """Somebody has asked for the end of a recording."""
 
 
 class DefectError(RuntimeError):
