@@ -8,7 +8,7 @@ import isaac_double
 import numpy as np
 import pytest
 from realdiff_core.errors import ConfigError
-from realdiff_sim_bridge.adapters import Command, create, isaac_adapter
+from realdiff_sim_bridge.adapters import Command, create, isaac_app
 from realdiff_sim_bridge.adapters.isaac_adapter import IsaacSimulator
 from realdiff_sim_bridge.adapters.isaac_stage import author_scene
 from realdiff_sim_bridge.cameras import camera_rig
@@ -27,8 +27,8 @@ RIG = camera_rig(TASK, width=64, height=48)
 @pytest.fixture(autouse=True)
 def _isaac(monkeypatch: pytest.MonkeyPatch) -> None:
     isaac_double.install(monkeypatch)
-    monkeypatch.setattr(isaac_adapter, "_app", None)
-    monkeypatch.delenv(isaac_adapter.ROBOT_VARIABLE, raising=False)
+    monkeypatch.setattr(isaac_app, "_app", None)
+    monkeypatch.delenv(isaac_app.ROBOT_VARIABLE, raising=False)
 
 
 def _simulator(**changes: object) -> IsaacSimulator:
@@ -161,7 +161,7 @@ def test_looks_are_refused(level: str) -> None:
 
 
 def test_an_asset_without_the_hand_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(isaac_adapter.ROBOT_VARIABLE, "/assets/panda.usd")
+    monkeypatch.setenv(isaac_app.ROBOT_VARIABLE, "/assets/panda.usd")
     isaac_double.SingleArticulation.names = [name.replace("fr3", "panda") for name in isaac_double.DOFS]
     with pytest.raises(SimulationError, match="isn't an FR3") as caught:
         _simulator()

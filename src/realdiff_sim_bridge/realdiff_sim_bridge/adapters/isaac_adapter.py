@@ -8,12 +8,10 @@ on one machine only; pictures are ray-traced and contain noise.
 from __future__ import annotations
 
 import math
-import os
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from realdiff_core.camera import CameraModel
 from realdiff_core.errors import ConfigError
 
 from realdiff_sim_bridge.adapters import isaac_stage
@@ -26,20 +24,17 @@ from realdiff_sim_bridge.adapters.base import (
     SimState,
     Stream,
 )
+from realdiff_sim_bridge.adapters.isaac_app import ROBOT_VARIABLE, load_isaac, robot_asset
+from realdiff_sim_bridge.adapters.isaac_cameras import IsaacCameras
 from realdiff_sim_bridge.adapters.link_poses import LinkPoses
 from realdiff_sim_bridge.cameras import CameraRig
-from realdiff_sim_bridge.errors import RenderingError, SimulationError
+from realdiff_sim_bridge.errors import SimulationError
 from realdiff_sim_bridge.geometry import FloatArray, Pose
 from realdiff_sim_bridge.randomisation import Level, draw_variation
 from realdiff_sim_bridge.resets import draw_start
-from realdiff_sim_bridge.scene.build import FAR_M, NEAR_M, PHYSICS_STEP_S, build_scene
+from realdiff_sim_bridge.scene.build import PHYSICS_STEP_S, build_scene
 from realdiff_sim_bridge.scene.robot import ARM_JOINTS, FINGER_JOINTS, MAX_GRIPPER_WIDTH
 from realdiff_sim_bridge.tasks import Task
-
-ROBOT_ASSET = "/Isaac/Robots/FrankaRobotics/FrankaFR3/fr3.usd"
-"""The FR3 with its hand below Isaac Sim's asset root, from 5.1 on; ROBOT_VARIABLE names another file."""
-
-ROBOT_VARIABLE = "REALDIFF_ISAAC_FR3"
 
 _LEVELS: tuple[Level, ...] = ("none", "physics")
 _JOINTS = (*ARM_JOINTS, *FINGER_JOINTS)
@@ -48,71 +43,6 @@ _SETTLE_NS = 400_000_000
 
 _FINGER_GAINS, _FINGER_FORCE_N = (1500.0, 60.0), 30.0
 """Stiffness [N/m], damping [N·s/m] and greatest force of a finger: both together grip like the hand in MuJoCo."""
-
-_PIXEL_M = 3e-6
-"""Size of the virtual sensor's pixels; only its ratio to the focal length matters."""
-
-_WARM_UP, _LATENCY = 30, 3
-"""Frames until the renderer gives its first picture at the latest, and frames by which a picture lags behind."""
-
-_app: Any = None
-
-
-class _Isaac(NamedTuple):
-    """The parts of Isaac Sim in use."""
-
-    world: Any
-    add_reference: Any
-    assets_root: Any
-    articulation: Any
-    rigid_prim: Any
-    action: Any
-    camera: Any
-    version: str
-
-
-def load_isaac() -> _Isaac:
-    """Starts Isaac Sim without a window (once a process) and imports what is needed.
-
-    Raises:
-        SimulationError: Isaac Sim isn't installed for this Python.
-    """
-    global _app
-    try:
-        from isaacsim import SimulationApp
-    except ImportError as error:
-        raise SimulationError(
-            "Isaac Sim isn't installed for this Python",
-            expected="the package isaacsim, version 5",
-            got=str(error),
-            next_step="see docs/guides/isaac.md; the simulator 'mujoco' needs nothing",
-        ) from error
-    if _app is None:
-        # No other module of Isaac Sim can be imported before.
-        _app = SimulationApp({"headless": True})
-    import importlib.metadata
-
-    from isaacsim.core.api import World
-    from isaacsim.core.prims import SingleArticulation, SingleRigidPrim
-    from isaacsim.core.utils.stage import add_reference_to_stage
-    from isaacsim.core.utils.types import ArticulationAction
-    from isaacsim.sensors.camera import Camera
-    from isaacsim.storage.native import get_assets_root_path
-
-    try:
-        version = importlib.metadata.version("isaacsim")
-    except importlib.metadata.PackageNotFoundError:
-        version = "5"  # installed from the archive, not as a Python package
-    return _Isaac(
-        World,
-        add_reference_to_stage,
-        get_assets_root_path,
-        SingleArticulation,
-        SingleRigidPrim,
-        ArticulationAction,
-        Camera,
-        version,
-    )
 
 
 class IsaacSimulator:
@@ -149,7 +79,7 @@ class IsaacSimulator:
         )
         paths = isaac_stage.author_scene(self._world.stage, self._model)
         isaac_stage.author_lights(self._world.stage)
-        isaac.add_reference(usd_path=_robot_asset(isaac), prim_path=isaac_stage.ROBOT_PATH)
+        isaac.add_reference(usd_path=robot_asset(isaac), prim_path=isaac_stage.ROBOT_PATH)
         scene = self._world.scene
         self._robot = scene.add(isaac.articulation(prim_path=isaac_stage.ROBOT_PATH, name="fr3"))
         self._bodies = {
@@ -157,8 +87,7 @@ class IsaacSimulator:
             for name, path in paths.items()
         }
         self._fingers = isaac_stage.physics_material(self._world.stage, "fingertips", _finger_friction(self._model))
-        self._cameras: dict[Stream, Any] = {}
-        self._warm: set[Stream] = set()
+        self._cameras = IsaacCameras(isaac, self._world, rig)
         self._step = 0
         self.reset(0)
 
@@ -305,52 +234,11 @@ class IsaacSimulator:
 
     def render(self, stream: Stream) -> NDArray[Any]:
         """Renders one imager: "colour" uint8[H, W, 3] or "depth" float32[H, W] in metres with NaN for nothing."""
-        camera = self._cameras.get(stream) or self._open_camera(stream)
-        frames = _LATENCY if stream in self._warm else _WARM_UP
-        image: Any = None
-        for count in range(1, frames + 1):
-            self._world.render()
-            if count >= _LATENCY:
-                image = camera.get_rgb() if stream == "colour" else camera.get_depth()
-                if image is not None and np.size(image):
-                    break
-        model = self.rig.colour if stream == "colour" else self.rig.depth
-        if image is None or np.shape(image)[:2] != (model.height, model.width):
-            raise RenderingError(
-                "Isaac Sim gives no picture",
-                where=f"{stream} after {frames} frames",
-                expected=f"{model.width}×{model.height}",
-                got="nothing" if image is None or not np.size(image) else f"shape {np.shape(image)}",
-                next_step="check the GPU's driver with Isaac Sim's compatibility checker",
-            )
-        self._warm.add(stream)
-        if stream == "colour":
-            return np.array(np.asarray(image)[..., :3], dtype=np.uint8)
-        depth = np.array(image, dtype=np.float32)
-        depth[~np.isfinite(depth) | (depth <= 0.0) | (depth >= 0.999 * FAR_M)] = np.nan
-        return depth
-
-    def _open_camera(self, stream: Stream) -> Any:
-        model = self.rig.colour if stream == "colour" else self.rig.depth
-        pose = self.rig.base_colour if stream == "colour" else self.rig.base_depth
-        camera = self._isaac.camera(
-            prim_path=f"/World/{stream}_camera", name=f"{stream}_camera", resolution=(model.width, model.height)
-        )
-        camera.initialize(attach_rgb_annotator=stream == "colour")
-        if stream == "depth":
-            camera.add_distance_to_image_plane_to_frame()
-        camera.set_clipping_range(near_distance=NEAR_M, far_distance=FAR_M)
-        _set_intrinsics(camera, model)
-        camera.set_world_pose(position=pose.position, orientation=pose.quaternion_wxyz, camera_axes="ros")
-        self._cameras[stream] = camera
-        return camera
+        return self._cameras.render(stream)
 
     def close(self) -> None:
         """Frees cameras and stage; the process can't start another Isaac Sim, so the application stays."""
-        for camera in self._cameras.values():
-            camera.destroy()
-        self._cameras.clear()
-        self._warm.clear()
+        self._cameras.close()
         self._world.stop()
         self._world.clear_instance()
 
@@ -363,30 +251,6 @@ def _check_level(level: Level) -> None:
             got=level,
             next_step="vary the looks with the simulator 'mujoco'",
         )
-
-
-def _robot_asset(isaac: _Isaac) -> str:
-    chosen = os.environ.get(ROBOT_VARIABLE)
-    if chosen:
-        return chosen
-    root = isaac.assets_root()
-    if not root:
-        raise SimulationError(
-            "Isaac Sim's assets can't be reached",
-            expected="its asset root on the network, or a local copy",
-            next_step=f"set {ROBOT_VARIABLE} to the USD file of an FR3 with the Franka hand",
-        )
-    return f"{root}{ROBOT_ASSET}"
-
-
-def _set_intrinsics(camera: Any, model: CameraModel) -> None:
-    """Gives a camera the intrinsics of a camera model; Isaac Sim counts pixels from the picture's corner."""
-    camera.set_horizontal_aperture(model.width * _PIXEL_M, maintain_square_pixels=True)
-    camera.set_focal_length(model.fx * _PIXEL_M)
-    k1, k2, p1, p2, k3 = model.distortion
-    camera.set_opencv_pinhole_properties(
-        cx=model.cx + 0.5, cy=model.cy + 0.5, fx=model.fx, fy=model.fy, pinhole=[k1, k2, p1, p2, k3] + [0.0] * 7
-    )
 
 
 def _drives(model: Any) -> tuple[FloatArray, FloatArray, FloatArray]:
