@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -12,8 +14,10 @@ from realdiff_core.errors import ConfigError  # noqa: E402
 from realdiff_enhancer.models.base import DepthFrames  # noqa: E402
 from realdiff_enhancer.two_stage import codec, fgs, targets  # noqa: E402
 from realdiff_enhancer.two_stage.config import CodecConfig, GuidanceConfig, NetworkConfig, TwoStageConfig  # noqa: E402
+from realdiff_enhancer.two_stage.decoding import apply_residual, decode_fields, native_size  # noqa: E402
+from realdiff_enhancer.two_stage.model_folder import save_model  # noqa: E402
 from realdiff_enhancer.two_stage.networks import make_coarse, make_fine  # noqa: E402
-from realdiff_enhancer.two_stage.pipeline import TwoStageModel, apply_residual, native_size, save_model  # noqa: E402
+from realdiff_enhancer.two_stage.pipeline import TwoStageModel  # noqa: E402
 from realdiff_enhancer.two_stage.sampling import region_map  # noqa: E402
 from realdiff_enhancer.two_stage.schedule import make_noise_scheduler  # noqa: E402
 from scipy.ndimage import gaussian_filter  # noqa: E402
@@ -118,7 +122,8 @@ def test_targets_rebuild_the_real_depth() -> None:
     pair = targets.pair_targets(torch.from_numpy(clean), torch.from_numpy(noisy), factor, config)
     coarse, _ = targets.coarse_target(pair, config)
     fine, _ = targets.fine_target(coarse, pair, config)
-    _, rebuilt = apply_residual(torch.from_numpy(clean), factor, coarse, fine, config)
+    fields = decode_fields(coarse, fine, config)
+    _, rebuilt = apply_residual(torch.from_numpy(clean), factor, fields, config)
     result = rebuilt[0].numpy()
     assert np.array_equal(np.isnan(result), np.isnan(noisy[0]))
     valid = ~np.isnan(noisy[0])
@@ -132,6 +137,7 @@ def test_untouched_pixels_keep_their_value_and_near_ones_become_holes() -> None:
     assert np.isnan(result.depth[0, 4:8]).all()
     assert np.array_equal(result.depth[0, -4:], batch.depth[0, -4:])
     assert result.depth.dtype == np.float32
+    assert result.discrepancy is not None
     assert float(np.nanmax(result.discrepancy)) <= 1.0
 
 
@@ -160,7 +166,7 @@ def test_seed_changes_the_noise() -> None:
     assert not np.array_equal(model.enhance(batch).depth, model.enhance(other).depth, equal_nan=True)
 
 
-def test_model_folder_round_trip(tmp_path) -> None:
+def test_model_folder_round_trip(tmp_path: Path) -> None:
     torch.manual_seed(3)
     save_model(tmp_path / "m", TINY, make_coarse(TINY), make_fine(TINY))
     first = TwoStageModel.from_pretrained(tmp_path / "m", steps=2, device="cpu")
@@ -169,7 +175,7 @@ def test_model_folder_round_trip(tmp_path) -> None:
     np.testing.assert_array_equal(first.enhance(frames(1)).depth, second.enhance(frames(1)).depth)
 
 
-def test_damaged_weights_are_refused(tmp_path) -> None:
+def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "m"
     save_model(folder, TINY, make_coarse(TINY), make_fine(TINY))
     weights = folder / "model.safetensors"

@@ -1,4 +1,4 @@
-"""Command line: train the two-stage model on packs of clean/noisy pairs."""
+"""``ros2 run realdiff_enhancer train``: train the two-stage depth diffusion on clean/noisy pairs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from realdiff_core.cli import run_command
 
 _EXAMPLES = """examples:
   ros2 run realdiff_enhancer train --config config/enhancer/two_stage.yaml -o runs/d435
-  ros2 run realdiff_enhancer train --config my_camera.yaml -o runs/mine --seed 1
+  ros2 run realdiff_enhancer train --config config/enhancer/two_stage.yaml -o runs/short fine_steps=500 batch=16
+  ros2 run realdiff_enhancer train --config base.yaml --config mine.yaml -o runs/mine --seed 1 --time-limit-s 540
+  torchrun --nproc-per-node 2 -m realdiff_enhancer.commands.train --config config/enhancer/two_stage.yaml -o runs/d435
+
+The same command continues a run that was stopped or killed. The trained model is OUTPUT/model; curves: tensorboard
+--logdir OUTPUT/curves. Every key of the settings can be overridden: key=value, or model.guidance.sigma_px=8.
 """
 
 
@@ -17,45 +22,51 @@ def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(
         prog="train",
-        description="Train the two-stage depth diffusion (coarse, then fine) on clean/noisy pairs.",
+        description="Train the two-stage depth diffusion on clean/noisy pairs: coarse, fine, distilled.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, required=True, help="training settings (YAML)")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the trained model; must not exist")
+    parser.add_argument(
+        "--config", type=Path, required=True, action="append", metavar="YAML", help="training settings; later ones win"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, help="run folder; continued where it exists")
     parser.add_argument("--seed", type=int, help="seed of weights, batches and noise (default: the configuration's)")
+    parser.add_argument(
+        "--time-limit-s", type=float, metavar="S", help="stop after S seconds with a checkpoint (exit code 3)"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings over those of the files")
     return parser
 
 
+#: Exit code of a run that its time limit or a signal ended before it was finished.
+EXIT_UNFINISHED = 3
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Trains and writes the model folder, beside its final name first."""
-    from realdiff_core.config import load_yaml
-    from realdiff_core.errors import OutputError
+    """Trains; returns the exit code."""
+    from realdiff_core.layers import load_layers
 
-    output: Path = arguments.output
-    if output.exists():
-        raise OutputError(
-            "output exists",
-            where=str(output),
-            expected="a new folder",
-            got="an existing one",
-            next_step="choose another -o, or remove the old folder",
-        )
-    from realdiff_enhancer.two_stage.training import TrainConfig, train
+    from realdiff_enhancer.two_stage.training import TrainConfig, train_run
 
-    config = load_yaml(arguments.config, TrainConfig)
+    overrides = list(arguments.overrides)
     if arguments.seed is not None:
-        config = config.model_copy(update={"seed": arguments.seed})
-    partial = output.with_name(f".{output.name}.partial")
-    train(config, partial)
-    partial.rename(output)
-    print(f"trained model: {output}\nuse it: ros2 run realdiff_enhancer enhance BAG -o OUT --weights {output}")
+        overrides.append(f"seed={arguments.seed}")
+    config = load_layers(arguments.config, TrainConfig, overrides)
+    result = train_run(config, arguments.output, report=_print, time_limit_s=arguments.time_limit_s)
+    if not result.finished:
+        return EXIT_UNFINISHED
+    _print(f"trained model: {result.model}")
+    _print(f"use it: ros2 run realdiff_enhancer enhance BAG -o OUT --weights {result.model}")
     return 0
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
 
 
 def main() -> None:
     """Entry point of `ros2 run realdiff_enhancer train`."""
-    arguments = build_parser().parse_args()
+    arguments = build_parser().parse_intermixed_args()
     run_command(lambda: run(arguments))
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class _Strict(BaseModel):
@@ -52,6 +53,10 @@ class GuidanceConfig(_Strict):
         threshold: tau: blocks over it belong to the unsatisfactory set [0, 1]; measured in training and saved.
         weight_unsatisfactory: lambda_u.
         weight_satisfactory: lambda_s.
+        discrepancy: False takes the discrepancy away (ablation "without DGO"): stage II sees no region map and weighs
+            all regions alike.
+        edge_weight: extra weight of the fine loss within 8 px of a depth edge. It depends on the condition alone, so it
+            moves capacity to the edges without biasing what is learned there.
     """
 
     filter: Literal["gaussian_low_pass", "high_pass", "none"] = "gaussian_low_pass"
@@ -62,15 +67,87 @@ class GuidanceConfig(_Strict):
     threshold: float = Field(0.35, ge=0, le=1)
     weight_unsatisfactory: float = Field(1.5, ge=0)
     weight_satisfactory: float = Field(0.5, ge=0)
+    discrepancy: bool = True
+    edge_weight: float = Field(0.0, ge=0)
 
 
 class NetworkConfig(_Strict):
-    """One compact U-Net on a grid of `stride` pixels."""
+    """One denoiser on a grid of `stride` pixels.
 
+    Attributes:
+        kind: "compact" is our own small U-Net; "stable_diffusion" the U-Net of a local Stable Diffusion folder.
+        folder: that folder (diffusers layout: unet/, vae/, text_encoder/ or empty_prompt.safetensors).
+        stride: pixels per cell of the grid; of the latents with "stable_diffusion".
+        channels: of the compact U-Net, level by level.
+        layers_per_block: of the compact U-Net.
+        norm_groups: of its group normalisation.
+    """
+
+    kind: Literal["compact", "stable_diffusion"] = "compact"
+    folder: str | None = None
     stride: int = Field(4, ge=1)
     channels: tuple[int, ...] = (64, 96, 112, 128)
     layers_per_block: int = Field(1, ge=1)
     norm_groups: int = Field(16, ge=1)
+
+
+class ConditionConfig(_Strict):
+    """What the networks see besides depth, local relief and validity.
+
+    Attributes:
+        geometry: slope and incidence, distance to depth edges, foreground beside background, occlusion shadow of the
+            second imager: computed, so that few training frames suffice to learn what depends on them.
+        colour: luminance and horizontal texture of the registered colour image, where there is one.
+        style: three numbers about the camera's setting (`StyleConfig`), so that presets are one model's conditions.
+    """
+
+    geometry: bool = False
+    colour: bool = False
+    style: bool = False
+
+
+class StyleConfig(_Strict):
+    """How a camera is set, as three statistics; the condition of sampling and measured per frame in training.
+
+    Attributes:
+        edge_holes: share of holes within 4 px of depth edges.
+        far_holes: share of holes farther than 32 px from them.
+        sigma_px: robust σ of the residual there [px of disparity].
+    """
+
+    edge_holes: float = Field(0.35, ge=0, le=1)
+    far_holes: float = Field(0.01, ge=0, le=1)
+    sigma_px: float = Field(0.1, gt=0, le=5)
+
+
+class HoleConfig(_Strict):
+    """How the fine stage represents holes.
+
+    Attributes:
+        target: "bits" are analog bits, one a pixel; "distance" is the signed distance to the outline of the hole, a
+            smooth field that few sampling steps keep and that can be calibrated by an offset.
+        factor: pixels per cell of the distance field (bits have 1).
+        reach_px: distance at which the field saturates [px].
+    """
+
+    target: Literal["bits", "distance"] = "bits"
+    factor: Literal[1, 2] = 1
+    reach_px: int = Field(4, ge=1, le=16)
+
+
+class StepCalibration(_Strict):
+    """Correction of what a number of steps gets wrong on the training frames, measured after training.
+
+    Attributes:
+        steps: sampling steps a stage.
+        gain: factor of the residual code, so that its robust σ is the real one.
+        hole_offset: level over which the hole field means a hole, by proximity to a depth edge (7 levels, far to near),
+            so that the hole rate is the real one.
+    """
+
+    steps: int = Field(ge=1)
+    gain: float = Field(1.0, gt=0)
+    hole_offset: tuple[float, ...] = Field((0.0,) * 7, min_length=7, max_length=7)
 
 
 class ScheduleConfig(_Strict):
@@ -100,16 +177,39 @@ class TwoStageConfig(_Strict):
     Attributes:
         sources: names of the kinds of noise that the networks tell apart (class embedding), e.g. real and simulated.
         source: the one that is generated.
-        hole_scale: amplitude of the analog hole bit.
+        hole_scale: amplitude of the analog hole bit or of the distance field.
+        stages: "two", or "one" for a single stage that diffuses the whole residual (the end-to-end baseline).
+        few_steps: steps a stage that distilled networks exist for, e.g. (4, 2, 1); each one's half comes after it.
+        calibration: measured corrections, by number of steps.
+        style: the camera's setting that is generated where `condition.style` is on.
     """
 
-    format_version: int = 1
+    format_version: Literal[1] = 1
+    stages: Literal["two", "one"] = "two"
     codec: CodecConfig = CodecConfig()
     guidance: GuidanceConfig = GuidanceConfig()
     coarse: NetworkConfig = NetworkConfig(stride=8, channels=(48, 96, 112))
     fine: NetworkConfig = NetworkConfig(stride=4, channels=(32, 64, 128, 144))
+    condition: ConditionConfig = ConditionConfig()
+    style: StyleConfig = StyleConfig()
+    holes: HoleConfig = HoleConfig()
     schedule: ScheduleConfig = ScheduleConfig()
+    few_steps: tuple[int, ...] = ()
+    calibration: tuple[StepCalibration, ...] = ()
     temporal: TemporalConfig = TemporalConfig()
     sources: tuple[str, ...] = ("real", "simulated")
     source: str = "real"
     hole_scale: float = Field(1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _halving(self) -> TwoStageConfig:
+        if any(a != 2 * b for a, b in pairwise(self.few_steps)):
+            raise ValueError(f"few_steps must halve from one to the next, e.g. [4, 2, 1], got {list(self.few_steps)}")
+        if self.source not in self.sources:
+            raise ValueError(f"source {self.source!r} is not one of sources {list(self.sources)}")
+        return self
+
+    def calibrated(self, steps: int) -> StepCalibration:
+        """The correction for a number of steps: the nearest one measured (in ratio), or none."""
+        measured = [c for c in self.calibration if 0.7 <= c.steps / steps <= 1.5]
+        return min(measured, key=lambda c: abs(c.steps - steps), default=StepCalibration(steps=steps))

@@ -1,18 +1,23 @@
-"""The two denoisers: compact U-Nets of diffusers' parts."""
+"""The two denoisers: compact U-Nets of diffusers' parts, or the U-Net of a local Stable Diffusion folder."""
 
 from __future__ import annotations
 
 from diffusers import UNet2DModel
-from torch import nn
+from torch import Tensor, nn
 
 from .conditioning import condition_channels
 from .config import NetworkConfig, TwoStageConfig
+from .solver import Denoiser
 
 #: Pixels per cell of the fine residual field: the real residual carries next to nothing finer.
 FINE_RESIDUAL_FACTOR = 2
 
 
-def _unet(config: NetworkConfig, in_channels: int, out_channels: int, sources: int) -> UNet2DModel:
+def _network(config: NetworkConfig, in_channels: int, out_channels: int, labels: int) -> nn.Module:
+    if config.kind == "stable_diffusion":
+        from .stable_diffusion import StableDiffusionDenoiser
+
+        return StableDiffusionDenoiser(config, in_channels, out_channels, labels)
     levels = len(config.channels)
     return UNet2DModel(
         sample_size=None,
@@ -24,8 +29,18 @@ def _unet(config: NetworkConfig, in_channels: int, out_channels: int, sources: i
         up_block_types=("UpBlock2D",) * levels,
         norm_num_groups=config.norm_groups,
         attention_head_dim=config.norm_groups,
-        num_class_embeds=sources,
+        num_class_embeds=labels,
     )
+
+
+def as_denoiser(network: nn.Module) -> Denoiser:
+    """The network as a function (input, timestep, labels) -> output; works on wrapped and compiled networks too."""
+
+    def call(sample: Tensor, timestep: Tensor, labels: Tensor) -> Tensor:
+        output: Tensor = network(sample, timestep, class_labels=labels, return_dict=False)[0]
+        return output
+
+    return call
 
 
 def coarse_channels() -> int:
@@ -34,18 +49,23 @@ def coarse_channels() -> int:
 
 
 def fine_channels(config: TwoStageConfig) -> tuple[int, int]:
-    """Channels that the fine stage diffuses: (residual cells, hole bits), both unshuffled to its grid."""
-    return (config.fine.stride // FINE_RESIDUAL_FACTOR) ** 2, config.fine.stride**2
+    """Channels that the fine stage diffuses: (residual cells, hole field), both unshuffled to its grid."""
+    return (config.fine.stride // FINE_RESIDUAL_FACTOR) ** 2, (config.fine.stride // config.holes.factor) ** 2
+
+
+def label_count(config: TwoStageConfig) -> int:
+    """Labels of the networks: every source, once for the base model and once for each distilled number of steps."""
+    return len(config.sources) * (1 + len(config.few_steps))
 
 
 def make_coarse(config: TwoStageConfig) -> nn.Module:
     """Coarse denoiser: [noisy n_L, condition] -> [v, discrepancy p̂ (before softplus)] on the coarse grid."""
-    in_channels = coarse_channels() + condition_channels(config.coarse.stride, detailed=False)
-    return _unet(config.coarse, in_channels, coarse_channels() + 1, len(config.sources))
+    in_channels = coarse_channels() + condition_channels(config, config.coarse.stride, detailed=False)
+    return _network(config.coarse, in_channels, coarse_channels() + 1, label_count(config))
 
 
 def make_fine(config: TwoStageConfig) -> nn.Module:
-    """Fine denoiser: [noisy residual and hole bits, condition, coarse, D] -> v on the fine grid."""
+    """Fine denoiser: [noisy residual and hole field, condition, coarse, D] -> v on the fine grid."""
     diffused = sum(fine_channels(config))
-    in_channels = diffused + condition_channels(config.fine.stride, detailed=True) + 2
-    return _unet(config.fine, in_channels, diffused, len(config.sources))
+    in_channels = diffused + condition_channels(config, config.fine.stride, detailed=True) + 2
+    return _network(config.fine, in_channels, diffused, label_count(config))

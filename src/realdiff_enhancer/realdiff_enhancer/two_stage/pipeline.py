@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
 from realdiff_core.config import CameraProfile
 from realdiff_core.errors import ConfigError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..models.base import DepthFrames, EnhancedFrames
 from ..models.noise import CorrelatedNoise
-from .codec import decode_residual, depth_to_disparity, upsample
-from .conditioning import SIDE_MULTIPLE, known_mask, pad_to_multiple
-from .config import TwoStageConfig
-from .networks import FINE_RESIDUAL_FACTOR, fine_channels, make_coarse, make_fine
-from .sampling import noise_shapes, sample_coarse, sample_fine
-from .schedule import make_sampler
+from .conditioning import SIDE_MULTIPLE, Scene, known_mask, pad_to_multiple, scene_features, style_tensor
+from .config import StyleConfig, TwoStageConfig
+from .decoding import apply_residual, decode_fields, native_size
+from .device_noise import DeviceNoise
+from .model_folder import load_model, save_model, shipped_weights
+from .runtime import Backend, GraphedFunction, pick_device, prepare_networks
+from .sampling import no_coarse, noise_shapes, plan_for, sample_coarse, sample_fine
+from .solver import Denoiser
 
-CONFIG_NAME = "config.json"
-WEIGHTS_NAME = "model.safetensors"
+#: Frames that a GPU sees together. One fixed size, so that a frame's bytes can't depend on how many came with it.
+GPU_BATCH = 8
 
 
 class TwoStageModel:
@@ -34,25 +36,34 @@ class TwoStageModel:
 
     Args:
         config: settings that the weights were trained with.
-        coarse: trained coarse denoiser.
+        coarse: trained coarse denoiser; None in a single-stage model.
         fine: trained fine denoiser.
         steps: sampling steps of each stage; None takes the model's own default.
         device: "cpu", "cuda" or "auto".
         weights_sha256: hash of the weights file, for provenance.
+        style: the camera's setting; None takes the model's own default.
+        backend: what evaluates the networks on a CPU, see `runtime.Backend`.
+        batch: frames that a GPU sees together; the bytes of a frame are the same for the same number.
+        precision: of the networks on a GPU.
+        graphs: record the whole computation as a CUDA graph, per image size.
     """
 
     name = "two_stage"
-    uses_colour = False
 
     def __init__(
         self,
         config: TwoStageConfig,
-        coarse: nn.Module,
+        coarse: nn.Module | None,
         fine: nn.Module,
         *,
         steps: int | None = None,
         device: str = "auto",
         weights_sha256: str | None = None,
+        style: StyleConfig | None = None,
+        backend: Backend = "torch",
+        batch: int = GPU_BATCH,
+        precision: Literal["fp16", "bf16", "fp32"] = "fp16",
+        graphs: bool = True,
     ) -> None:
         if steps is not None and not 1 <= steps <= config.schedule.train_steps:
             raise ConfigError(
@@ -63,27 +74,32 @@ class TwoStageModel:
             )
         self.config = config
         self.steps = steps or config.schedule.steps
-        self.device = _pick_device(device)
+        self.device = pick_device(device)
         self.weights_sha256 = weights_sha256
         self.history = config.temporal.history
-        self._coarse = coarse.to(self.device).eval().requires_grad_(False)
-        self._fine = fine.to(self.device).eval().requires_grad_(False)
+        self.uses_colour = config.condition.colour
+        self._plan, self._label_offset = plan_for(config, self.steps)
+        self._calibration = config.calibrated(self.steps)
+        self._modules = (coarse, fine)
+        self._style = style_tensor(style or config.style, self.device)
         temporal = config.temporal
-        self._noise = [
-            CorrelatedNoise.ar1(temporal.correlation, temporal.history, stream=stage) for stage in ("coarse", "fine")
-        ]
-        # Networks always see batches of one fixed size, so that a frame's bytes can't depend on how many came with it.
-        # On a CPU that is one frame a thread: faster than several threads in one frame.
+        streams = ("coarse", "fine") if config.stages == "two" else ("fine",)
+        self._noise = [CorrelatedNoise.ar1(temporal.correlation, temporal.history, stream=s) for s in streams]
+        # On a CPU one frame a thread is faster than several threads in one frame.
         on_cpu = self.device.type == "cpu"
-        self._micro_batch = 1 if on_cpu else 8
-        if on_cpu:
-            for network in (self._coarse, self._fine):
-                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._batch = 1 if on_cpu else batch
+        networks = [network for network in (coarse, fine) if network is not None]
+        prepared = prepare_networks(networks, self.device, precision, backend)
+        self._coarse: Denoiser | None = prepared[0] if coarse is not None else None
+        self._fine: Denoiser = prepared[-1]
         self._workers = ThreadPoolExecutor(
-            max_workers=(os.cpu_count() or 1) if on_cpu else 1,
+            max_workers=os.cpu_count() or 1,
             thread_name_prefix=self.name,
             initializer=_one_thread if on_cpu else None,
         )
+        self._device_noise = [] if on_cpu else [DeviceNoise(n, self.device, self._workers) for n in self._noise]
+        self._graphs = graphs and not on_cpu
+        self._functions: dict[tuple[tuple[int, ...], bool], GraphedFunction] = {}
 
     @classmethod
     def from_pretrained(
@@ -93,199 +109,167 @@ class TwoStageModel:
         profile: CameraProfile | None = None,
         steps: int | None = None,
         device: str = "auto",
+        backend: Backend = "torch",
+        batch: int = GPU_BATCH,
     ) -> TwoStageModel:
-        """Loads a model folder (config.json and model.safetensors).
+        """Loads a model folder (config.json, model.safetensors and, with distilled networks, few_steps.safetensors).
 
         Args:
             path: the folder; None takes the weights that ship with the package for the profile.
-            profile: camera profile; names the shipped weights and may be None where `path` is given.
+            profile: camera profile; names the shipped weights, and its `noise.two_stage` may set the style. May be None
+                where `path` is given.
             steps: sampling steps of each stage; None takes the model's default.
             device: "cpu", "cuda" or "auto".
+            backend: what evaluates the networks on a CPU.
+            batch: frames that a GPU sees together.
 
         Raises:
             ConfigError: the folder lacks a file, or a file doesn't fit.
         """
         folder = path or shipped_weights(profile.name if profile else "d435")
-        config_file, weights_file = folder / CONFIG_NAME, folder / WEIGHTS_NAME
-        for file in (config_file, weights_file):
-            if not file.is_file():
-                raise ConfigError(
-                    "model folder is incomplete",
-                    where=str(folder),
-                    expected=f"{CONFIG_NAME} and {WEIGHTS_NAME}",
-                    got=f"no {file.name}",
-                    next_step="pass --weights with a folder that `ros2 run realdiff_enhancer train` wrote",
-                )
-        try:
-            config = TwoStageConfig.model_validate(json.loads(config_file.read_text()))
-            state = load_file(weights_file)
-            coarse, fine = make_coarse(config), make_fine(config)
-            for stage, network in (("coarse.", coarse), ("fine.", fine)):
-                part = {k.removeprefix(stage): v.float() for k, v in state.items() if k.startswith(stage)}
-                network.load_state_dict(part)
-        except Exception as error:  # safetensors, JSON, pydantic and torch each raise their own kinds
-            raise ConfigError(
-                "model can't be loaded",
-                where=str(folder),
-                expected="a two-stage model of this version",
-                got=str(error).splitlines()[0][:200],
-                next_step="the file may be damaged or of another version: copy or train it again",
-            ) from error
-        digest = hashlib.sha256(weights_file.read_bytes()).hexdigest()
-        return cls(config, coarse, fine, steps=steps, device=device, weights_sha256=digest)
+        loaded = load_model(folder, steps)
+        return cls(
+            loaded.config,
+            loaded.coarse,
+            loaded.fine,
+            steps=steps,
+            device=device,
+            weights_sha256=loaded.sha256,
+            style=profile_style(profile, loaded.config) if profile else None,
+            backend=backend,
+            batch=batch,
+        )
 
     def save_pretrained(self, folder: Path) -> None:
         """Writes config.json and model.safetensors (fp16) into a folder."""
-        save_model(folder, self.config, self._coarse, self._fine)
+        save_model(folder, self.config, *self._modules)
 
     def enhance(self, frames: DepthFrames) -> EnhancedFrames:
         """Corrupts clean depth as the camera would; see `DepthModel`."""
         count, height, width = frames.depth.shape
-        channels = sum(fine_channels(self.config))
         size = native_size(height, width, frames.camera.fx, self.config.codec.native_fx_px)
-        padded_h, padded_w = (side + (-side % SIDE_MULTIPLE) for side in size)
-        shapes = noise_shapes(padded_h, padded_w, self.config, channels)
+        padded = tuple(side + (-side % SIDE_MULTIPLE) for side in size)
+        shapes = noise_shapes(padded[0], padded[1], self.config)
+        if self.device.type == "cpu":
+            parts = list(self._workers.map(lambda i: self._one_frame(frames, i, size, shapes), range(count)))
+            return EnhancedFrames(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        output = [torch.empty((count, height, width), pin_memory=True) for _ in range(3)]
+        for start in range(0, count, self._batch):
+            used = min(self._batch, count - start)
+            # a short last batch is filled up with its first frame
+            index = [start + i if i < used else start for i in range(self._batch)]
+            before = (*frames.previous_seeds, *frames.seeds[:start])
+            noise = [
+                source.fields(frames.seeds[start : start + used], shape, before)
+                for source, shape in zip(self._device_noise, shapes, strict=True)
+            ]
+            noise = [torch.cat([n, n[:1].expand(self._batch - used, -1, -1, -1)]) for n in noise]
+            result = self._run(self._inputs(frames, index), noise, size)
+            for target, values in zip(output, result, strict=True):
+                target[start : start + used].copy_(values[:used], non_blocking=True)
+        torch.cuda.synchronize(self.device)
+        return EnhancedFrames(*(target.numpy() for target in output))
+
+    def _one_frame(
+        self, frames: DepthFrames, index: int, size: tuple[int, int], shapes: tuple[tuple[int, int, int], ...]
+    ) -> tuple[np.ndarray, ...]:
+        seeds = (*frames.previous_seeds, *frames.seeds[: index + 1])
         noise = [
-            source.fields(frames.seeds, shape, frames.previous_seeds)
+            torch.from_numpy(source.field(seeds, shape)).unsqueeze(0)
             for source, shape in zip(self._noise, shapes, strict=True)
         ]
+        return tuple(v.numpy() for v in self._run(self._inputs(frames, [index]), noise, size))
 
-        def one_batch(start: int) -> tuple[np.ndarray, ...]:
-            used = min(self._micro_batch, count - start)
-            # a short last batch is filled up with its first frame
-            index = [start + i if i < used else start for i in range(self._micro_batch)]
-            result = self._enhance_batch(frames.depth[index], size, *(n[index] for n in noise))
-            return tuple(values[:used] for values in result)
-
-        parts = list(self._workers.map(one_batch, range(0, count, self._micro_batch)))
-        depth, coarse, discrepancy = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return EnhancedFrames(depth, coarse, discrepancy)
+    def _inputs(self, frames: DepthFrames, index: list[int]) -> tuple[Tensor, Tensor | None]:
+        """Depth [N,H,W] and, where colour is a condition, luminance [N,H,W] in [0,1] on the device."""
+        depth = torch.from_numpy(np.ascontiguousarray(frames.depth[index])).to(self.device, non_blocking=True)
+        if not self.config.condition.colour or frames.colour is None:
+            return depth, None
+        colour = torch.from_numpy(np.ascontiguousarray(frames.colour[index])).to(self.device, non_blocking=True)
+        weights = torch.tensor((0.299, 0.587, 0.114), device=self.device)  # ITU-R BT.601 luma
+        return depth, (colour.float() @ weights) / 255.0
 
     @torch.inference_mode()
+    def _run(
+        self, inputs: tuple[Tensor, Tensor | None], noise: list[Tensor], size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Final depth, coarse depth and discrepancy [N,H,W] on the device."""
+        image, grey = inputs
+        arguments = [image, *noise] + ([grey] if grey is not None else [])
+        if not self._graphs:
+            return self._enhance_batch(arguments, len(noise), size)
+        key = ((*image.shape, *size), grey is not None)
+        if key not in self._functions:
+            self._functions[key] = GraphedFunction(
+                lambda values: self._enhance_batch(values, len(noise), size), arguments
+            )
+        depth, coarse, region = self._functions[key](arguments)
+        return depth, coarse, region
+
     def _enhance_batch(
-        self, depth: np.ndarray, size: tuple[int, int], coarse_noise: np.ndarray, fine_noise: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        image = torch.from_numpy(np.ascontiguousarray(depth)).to(self.device)
+        self, arguments: list[Tensor], noises: int, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        image, noise, greys = arguments[0], arguments[1 : 1 + noises], arguments[1 + noises :]
+        config = self.config
         native = image
         if size != tuple(image.shape[-2:]):
             native = F.interpolate(image.unsqueeze(1), size=size, mode="nearest-exact").squeeze(1)
-        clean = pad_to_multiple(native, float("nan"))
-        factors = torch.full((len(depth),), self.config.codec.disparity_factor, device=self.device)
-        labels = torch.full((len(depth),), self.config.sources.index(self.config.source), device=self.device)
-        noise = [torch.from_numpy(np.ascontiguousarray(n)).to(self.device) for n in (coarse_noise, fine_noise)]
-        sampler = make_sampler(self.config.schedule)  # holds the state of one run, so every thread has its own
-        first = sample_coarse(self._coarse, sampler, clean, factors, labels, noise[0], self.config, self.steps)
-        second = sample_fine(self._fine, sampler, clean, factors, labels, noise[1], first, self.config, self.steps)
-        coarse, noisy = apply_residual(image, factors, first.code, second, self.config, size)
+        clean = pad_to_multiple(native, math.nan)
+        count = len(image)
+        factors = torch.full((count,), config.codec.disparity_factor, device=self.device)
+        source = config.sources.index(config.source)
+        labels = torch.full((count,), source + self._label_offset, device=self.device, dtype=torch.int64)
+        grey = None
+        if greys:
+            small = F.interpolate(greys[0].unsqueeze(1), size=size, mode="bilinear", align_corners=False)
+            grey = F.avg_pool2d(F.pad(small, (0, clean.shape[-1] - size[1], 0, clean.shape[-2] - size[0])), 2).squeeze(
+                1
+            )
+        features = scene_features(Scene(clean, factors, labels, grey, self._style.expand(count, -1)), config)
+        if self._coarse is None:
+            first = no_coarse(features, config)
+        else:
+            first = sample_coarse(self._coarse, self._plan, features, labels, noise[0], config)
+        second = sample_fine(self._fine, self._plan, features, labels, noise[-1], first, config)
+        fields = decode_fields(first.code, second, config, self._calibration, features.proximity)
+        coarse, noisy = apply_residual(image, factors, fields, config, size)
         region = F.interpolate(first.discrepancy, size=clean.shape[-2:], mode="nearest")[..., : size[0], : size[1]]
         region = F.interpolate(region, size=image.shape[-2:], mode="nearest").squeeze(1)
-        region = torch.where(known_mask(image, self.config.codec), region, torch.zeros_like(region))
-        return noisy.cpu().numpy(), coarse.cpu().numpy(), region.float().cpu().numpy()
+        region = torch.where(known_mask(image, config.codec), region, torch.zeros_like(region))
+        return noisy, coarse, region.float()
 
 
-def native_size(height: int, width: int, fx: float, native_fx: float) -> tuple[int, int]:
-    """Size of an image on the sensor's own pixel grid.
+def profile_style(profile: CameraProfile, config: TwoStageConfig) -> StyleConfig:
+    """The style that a camera profile asks for: `noise.two_stage` over the model's own.
 
-    The sensor's errors arise on the pixels of its own depth stream: blobs of 10 to 20 of its pixels, σ as a share of
-    its disparity. An image that was aligned to the colour camera or rescaled has other pixels but the same errors.
-
-    Args:
-        height: image rows.
-        width: image columns.
-        fx: the image's focal length [px].
-        native_fx: focal length of the sensor's own depth stream [px].
+    Raises:
+        ConfigError: the profile has an unknown key or a wrong value.
     """
-    scale = min(native_fx / fx, 4.0)
-    if abs(scale - 1.0) < 0.02:
-        return height, width
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def apply_residual(
-    clean: Tensor,
-    factors: Tensor,
-    coarse_code: Tensor,
-    fine_sample: Tensor,
-    config: TwoStageConfig,
-    size: tuple[int, int] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Adds sampled residuals and holes to clean depth, quantised as the sensor quantises.
-
-    Args:
-        clean: clean depth [N,H,W] m, NaN unknown.
-        factors: f·B of the sensor's own stream [px·m], [N].
-        coarse_code: n̂_L on the coarse grid of the padded native image.
-        fine_sample: residual cells and hole bits on its fine grid.
-        config: model settings.
-        size: rows and columns of the native image without padding; None if they are the clean depth's own.
-
-    Returns:
-        Coarse and final depth [N,H,W] m. Pixels that are unknown or beyond the range are the input's own; pixels nearer
-        than the sensor's near limit become NaN in the final depth.
-    """
-    codec = config.codec
-    known = known_mask(clean, codec)
-    cells, _ = fine_channels(config)
-    low = upsample(coarse_code, config.coarse.stride)
-    rest = F.pixel_shuffle(fine_sample[:, :cells], config.fine.stride // FINE_RESIDUAL_FACTOR)
-    hole_bit = F.pixel_shuffle(fine_sample[:, cells:], config.fine.stride)
-    fields = torch.cat([low, low + upsample(rest, FINE_RESIDUAL_FACTOR), hole_bit], dim=1)
-    rows, columns = size or clean.shape[-2:]
-    fields = fields[..., :rows, :columns]
-    if (rows, columns) != tuple(clean.shape[-2:]):
-        fields = F.interpolate(fields, size=clean.shape[-2:], mode="bilinear", align_corners=False)
-    low, total, hole = fields[:, 0], fields[:, 1], fields[:, 2] > 0
-    disparity = depth_to_disparity(torch.where(known, clean, torch.ones_like(clean)), factors)
-
-    def to_depth(code: Tensor, step: float) -> Tensor:
-        noisy = disparity + decode_residual(code, codec)
-        if step > 0:
-            noisy = torch.round(noisy / step) * step
-        return factors.view(-1, 1, 1) / noisy.clamp_min(1e-3)
-
-    coarse = torch.where(known, to_depth(low, 0.0), clean)
-    noisy = to_depth(total, codec.disparity_step_px)
-    lost = hole | (noisy < codec.near_m) | (noisy > 4.0 * codec.far_m)
-    noisy = torch.where(lost, torch.full_like(noisy, float("nan")), noisy)
-    too_near = torch.isfinite(clean) & (clean < codec.near_m)
-    final = torch.where(known, noisy, clean)
-    return coarse, torch.where(too_near, torch.full_like(final, float("nan")), final)
-
-
-def save_model(folder: Path, config: TwoStageConfig, coarse: nn.Module, fine: nn.Module) -> None:
-    """Writes a model folder: config.json and fp16 model.safetensors."""
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {
-        f"{stage}.{key}": value.detach().half().cpu().contiguous()
-        for stage, network in (("coarse", coarse), ("fine", fine))
-        for key, value in network.state_dict().items()
-    }
-    save_file(state, folder / WEIGHTS_NAME)
-    (folder / CONFIG_NAME).write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
-
-
-def shipped_weights(profile: str) -> Path:
-    """Folder of the weights that ship with the package for a camera profile."""
-    root = Path(__file__).resolve().parent.parent / "weights"
-    folder = root / f"two_stage_{profile}"
-    if not folder.is_dir():
-        available = sorted(p.name.removeprefix("two_stage_") for p in root.glob("two_stage_*"))
+    changes = profile.noise.get("two_stage", {})
+    try:
+        return StyleConfig.model_validate({**config.style.model_dump(), **changes})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(["noise", "two_stage", *map(str, first["loc"])])
         raise ConfigError(
-            "no shipped weights for this camera profile",
-            expected=" or ".join(available) or "a weights folder",
-            got=profile,
-            next_step="pass --weights with a model folder, or use --profile d435",
-        )
-    return folder
+            "wrong style of the camera",
+            where=f"camera profile {profile.name!r}, key {key}",
+            expected=f"{first['msg']}; keys: {', '.join(StyleConfig.model_fields)}",
+            got=repr(first.get("input")),
+            next_step=f"correct {key!r} in the camera profile",
+        ) from error
 
 
 def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _pick_device(device: str) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError("no CUDA device", got=device, next_step="use --device cpu, or install a CUDA build of torch")
-    return torch.device(device)
+__all__ = [
+    "GPU_BATCH",
+    "TwoStageModel",
+    "apply_residual",
+    "native_size",
+    "profile_style",
+    "save_model",
+    "shipped_weights",
+]

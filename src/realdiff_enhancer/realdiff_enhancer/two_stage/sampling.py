@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from diffusers import DPMSolverMultistepScheduler
-from torch import Tensor, nn
+from torch import Tensor
 
-from .conditioning import condition
+from .conditioning import SceneFeatures, condition
 from .config import GuidanceConfig, TwoStageConfig
-from .networks import coarse_channels
+from .networks import coarse_channels, fine_channels
+from .solver import Denoiser, Plan, ddim_plan, multistep_plan, solve
 
 
 @dataclass(frozen=True)
@@ -39,89 +39,84 @@ def region_map(predicted: Tensor, stride: int, config: GuidanceConfig) -> Tensor
     return (blocks / config.discrepancy_scale).clamp(0, 1)
 
 
-def denoise(
-    network: nn.Module,
-    scheduler: DPMSolverMultistepScheduler,
-    noise: Tensor,
-    fixed: Tensor,
-    labels: Tensor,
-    steps: int,
-    start: tuple[int, Tensor] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Runs the deterministic sampler.
+def plan_for(config: TwoStageConfig, steps: int) -> tuple[Plan, int]:
+    """The sampler for a number of steps a stage and what to add to the source labels.
 
-    Args:
-        network: denoiser; its first output channels are v, the rest auxiliary.
-        scheduler: sampler of `make_sampler`.
-        noise: initial standard normal noise [N,C,h,w].
-        fixed: condition channels [N,K,h,w].
-        labels: source labels int64 [N].
-        steps: number of network evaluations from pure noise.
-        start: (index of the first step, sample to start from, already noised to that step) to run only the end.
-
-    Returns:
-        The sample [N,C,h,w] and the auxiliary channels of the last evaluation.
+    A number of steps that distilled networks exist for runs as DDIM, which they were distilled for, under the label of
+    that number; any other as DPM-Solver++(2M).
     """
-    scheduler.set_timesteps(steps, device=noise.device)
-    sample, first = (noise, 0) if start is None else (start[1], start[0])
-    channels = noise.shape[1]
-    auxiliary = noise[:, :0]
-    for timestep in scheduler.timesteps[first:]:
-        output = network(torch.cat([sample, fixed], dim=1), timestep, class_labels=labels).sample.float()
-        auxiliary = output[:, channels:]
-        sample = scheduler.step(output[:, :channels], timestep, sample).prev_sample
-    return sample, auxiliary
+    if steps in config.few_steps:
+        return ddim_plan(config.schedule, steps), len(config.sources) * (1 + config.few_steps.index(steps))
+    return multistep_plan(config.schedule, steps), 0
+
+
+def coarse_condition(features: SceneFeatures, config: TwoStageConfig) -> Tensor:
+    """Condition of stage I on its grid."""
+    return condition(features, config.coarse.stride, detailed=False)
 
 
 def sample_coarse(
-    network: nn.Module,
-    scheduler: DPMSolverMultistepScheduler,
-    depth_m: Tensor,
-    disparity_factor: Tensor,
+    network: Denoiser,
+    plan: Plan,
+    features: SceneFeatures,
     labels: Tensor,
     noise: Tensor,
     config: TwoStageConfig,
-    steps: int,
-    start: tuple[int, Tensor] | None = None,
+    first: int = 0,
 ) -> CoarseSample:
-    """Stage I: structural noise and discrepancy for padded clean depth [N,H,W] (m, NaN unknown)."""
-    fixed = condition(depth_m, disparity_factor, config.codec, config.coarse.stride, detailed=False)
-    code, auxiliary = denoise(network, scheduler, noise, fixed, labels, steps, start)
+    """Stage I: structural noise and discrepancy.
+
+    Args:
+        network: coarse denoiser.
+        plan: sampler.
+        features: of padded scenes.
+        labels: int64 [N].
+        noise: [N,1,h,w], or a sample noised to step `first`.
+        config: model settings.
+        first: index of the first step to run.
+    """
+    code, auxiliary = solve(network, plan, noise, coarse_condition(features, config), labels, first)
     discrepancy = region_map(F.softplus(auxiliary[:, :1]), config.coarse.stride, config.guidance)
     return CoarseSample(code, discrepancy)
 
 
-def fine_condition(depth_m: Tensor, disparity_factor: Tensor, coarse: CoarseSample, config: TwoStageConfig) -> Tensor:
+def no_coarse(features: SceneFeatures, config: TwoStageConfig) -> CoarseSample:
+    """What stands for the coarse stage in a single-stage model: no structure, every region alike."""
+    full = features.full
+    cells, blocks = (
+        full.new_zeros((len(full), 1, *(side // px for side in full.shape[-2:])))
+        for px in (config.coarse.stride, config.guidance.block_px)
+    )
+    return CoarseSample(cells, blocks)
+
+
+def fine_condition(features: SceneFeatures, coarse: CoarseSample, config: TwoStageConfig) -> Tensor:
     """Condition of stage II: detailed clean features, coarse residual and D, all on the fine grid."""
-    clean = condition(depth_m, disparity_factor, config.codec, config.fine.stride, detailed=True)
+    clean = condition(features, config.fine.stride, detailed=True)
     size = clean.shape[-2:]
     code = F.interpolate(coarse.code, size=size, mode="bilinear", align_corners=False)
     region = F.interpolate(coarse.discrepancy, size=size, mode="nearest")
+    if not config.guidance.discrepancy:
+        region = torch.zeros_like(region)
     return torch.cat([clean, code, region], dim=1)
 
 
 def sample_fine(
-    network: nn.Module,
-    scheduler: DPMSolverMultistepScheduler,
-    depth_m: Tensor,
-    disparity_factor: Tensor,
+    network: Denoiser,
+    plan: Plan,
+    features: SceneFeatures,
     labels: Tensor,
     noise: Tensor,
     coarse: CoarseSample,
     config: TwoStageConfig,
-    steps: int,
 ) -> Tensor:
-    """Stage II: residual cells and hole bits [N, sum(fine_channels), h, w]."""
-    fixed = fine_condition(depth_m, disparity_factor, coarse, config)
-    sample, _ = denoise(network, scheduler, noise, fixed, labels, steps)
-    return sample
+    """Stage II: residual cells and hole field [N, sum(fine_channels), h, w]."""
+    return solve(network, plan, noise, fine_condition(features, coarse, config), labels)[0]
 
 
-def noise_shapes(
-    height: int, width: int, config: TwoStageConfig, fine_channel_count: int
-) -> tuple[tuple[int, int, int], ...]:
-    """Shapes [C,h,w] of the initial noise of both stages for a padded image."""
-    return (
-        (coarse_channels(), height // config.coarse.stride, width // config.coarse.stride),
-        (fine_channel_count, height // config.fine.stride, width // config.fine.stride),
-    )
+def noise_shapes(height: int, width: int, config: TwoStageConfig) -> tuple[tuple[int, int, int], ...]:
+    """Shapes [C,h,w] of the initial noise of the stages for a padded image."""
+    fine = (sum(fine_channels(config)), height // config.fine.stride, width // config.fine.stride)
+    if config.stages == "one":
+        return (fine,)
+    return ((coarse_channels(), height // config.coarse.stride, width // config.coarse.stride), fine)

@@ -1,0 +1,155 @@
+"""A trained model on disk: config.json, model.safetensors and, with distilled networks, few_steps.safetensors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from realdiff_core.errors import ConfigError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .config import TwoStageConfig
+from .networks import make_coarse, make_fine
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+FEW_STEPS_NAME = "few_steps.safetensors"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """What a model folder holds, for one number of steps.
+
+    Attributes:
+        config: the model's settings.
+        coarse: coarse denoiser; None in a single-stage model.
+        fine: fine denoiser.
+        sha256: of the weights file that was read.
+    """
+
+    config: TwoStageConfig
+    coarse: nn.Module | None
+    fine: nn.Module
+    sha256: str
+
+
+def base_config(config: TwoStageConfig) -> TwoStageConfig:
+    """Settings of the base networks: without distilled numbers of steps."""
+    return config.model_copy(update={"few_steps": ()})
+
+
+def load_config(folder: Path) -> TwoStageConfig:
+    """Reads a model folder's settings.
+
+    Raises:
+        ConfigError: the folder lacks a file, or the settings don't fit.
+    """
+    for file in (folder / CONFIG_NAME, folder / WEIGHTS_NAME):
+        if not file.is_file():
+            raise ConfigError(
+                "model folder is incomplete",
+                where=str(folder),
+                expected=f"{CONFIG_NAME} and {WEIGHTS_NAME}",
+                got=f"no {file.name}",
+                next_step="pass --weights with a folder that `ros2 run realdiff_enhancer train` wrote",
+            )
+    try:
+        return TwoStageConfig.model_validate(json.loads((folder / CONFIG_NAME).read_text()))
+    except ValueError as error:  # JSON's and pydantic's errors are both ValueErrors
+        raise _unusable(folder, error) from error
+
+
+def load_model(folder: Path, steps: int | None = None) -> LoadedModel:
+    """Loads the networks for a number of steps: the distilled ones where there are some for it, else the base ones.
+
+    Args:
+        folder: the model folder.
+        steps: sampling steps a stage; None takes the model's default.
+
+    Raises:
+        ConfigError: the folder lacks a file, or a file doesn't fit.
+    """
+    config = load_config(folder)
+    distilled = (steps or config.schedule.steps) in config.few_steps
+    file = folder / (FEW_STEPS_NAME if distilled else WEIGHTS_NAME)
+    if not distilled:
+        config = base_config(config)
+    try:
+        state = load_file(file)
+        fine = make_fine(config)
+        _load_part(fine, state, "fine.")
+        coarse = None
+        if config.stages == "two":
+            coarse = make_coarse(config)
+            _load_part(coarse, state, "coarse.")
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    except ConfigError:
+        raise
+    except Exception as error:  # safetensors, torch and the file system each raise their own kinds
+        raise _unusable(folder, error) from error
+    return LoadedModel(config, coarse, fine, digest)
+
+
+def _load_part(network: nn.Module, state: dict[str, Tensor], prefix: str) -> None:
+    network.load_state_dict({k.removeprefix(prefix): v.float() for k, v in state.items() if k.startswith(prefix)})
+
+
+def _unusable(folder: Path, error: Exception) -> ConfigError:
+    return ConfigError(
+        "model can't be loaded",
+        where=str(folder),
+        expected="a two-stage model of this version",
+        got=str(error).splitlines()[0][:200],
+        next_step="the file may be damaged or of another version: copy or train it again",
+    )
+
+
+def save_model(
+    folder: Path,
+    config: TwoStageConfig,
+    coarse: nn.Module | None,
+    fine: nn.Module,
+    few_steps: tuple[nn.Module | None, nn.Module] | None = None,
+) -> None:
+    """Writes a model folder, the weights in fp16.
+
+    Args:
+        folder: made if it is absent.
+        config: the settings; `few_steps` non-empty exactly if distilled networks are given.
+        coarse: coarse denoiser, None in a single-stage model.
+        fine: fine denoiser.
+        few_steps: the distilled coarse and fine denoisers.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(_state(coarse, fine), folder / WEIGHTS_NAME)
+    if few_steps is not None:
+        save_file(_state(*few_steps), folder / FEW_STEPS_NAME)
+    (folder / CONFIG_NAME).write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
+
+
+def _state(coarse: nn.Module | None, fine: nn.Module) -> dict[str, Tensor]:
+    return {
+        f"{stage}.{key}": value.detach().to(torch.float16).cpu().contiguous()
+        for stage, network in (("coarse", coarse), ("fine", fine))
+        if network is not None
+        for key, value in network.state_dict().items()
+    }
+
+
+def shipped_weights(profile: str) -> Path:
+    """Folder of the weights that ship with the package for a camera profile."""
+    root = Path(__file__).resolve().parent.parent / "weights"
+    folder = root / f"two_stage_{profile}"
+    if not folder.is_dir():
+        available = sorted(p.name.removeprefix("two_stage_") for p in root.glob("two_stage_*"))
+        raise ConfigError(
+            "no shipped weights for this camera profile",
+            expected=" or ".join(available) or "a weights folder",
+            got=profile,
+            next_step="pass --weights with a model folder, or use --profile d435",
+        )
+    return folder

@@ -1,0 +1,7 @@
+"""Training of the two-stage model: stage I, stage II on sampled coarse fields, distillation, calibration."""
+
+from .config import PackConfig, TrainConfig
+from .store import PairStore
+from .trainer import TrainResult, train, train_run
+
+__all__ = ["PackConfig", "PairStore", "TrainConfig", "TrainResult", "train", "train_run"]

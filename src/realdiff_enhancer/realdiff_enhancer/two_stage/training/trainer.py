@@ -1,0 +1,386 @@
+"""A training run from pairs to a model folder; reads top to bottom as the method runs.
+
+1. Stage I on the structural noise n_L, with its discrepancy head.
+2. The trained stage I is *sampled* on the training frames.
+3. Stage II on what the samples leave, weighted by the predicted discrepancy.
+4. Both stages are distilled to few sampling steps.
+5. What is left is measured against the training frames, and the model folder is written.
+
+Each stage leaves its result in the run's folder; a run that is started again goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from realdiff_core.errors import ConfigError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..conditioning import scene_features
+from ..config import StyleConfig, TwoStageConfig
+from ..model_folder import load_model, save_model
+from ..networks import as_denoiser, label_count, make_coarse, make_fine
+from ..sampling import CoarseSample
+from ..solver import Denoiser
+from .calibration import calibrate, sample_fields
+from .config import StageName, TrainConfig
+from .draws import draw_coarse
+from .loop import OutOfTimeError, Session, StageTrainer
+from .monitor import Curves
+from .objectives import CoarseObjective, DistilCoarse, DistilFine, Distillation, FineObjective, Objective
+from .store import PairStore, check_codec, step_seed
+
+CONFIG_NAME = "train_config.json"
+RECORD_NAME = "train.json"
+_PICTURE_FRAMES = 3
+_PICTURE_STEPS = 8
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        finished: False if the time limit or a signal ended it; starting it again continues.
+        model: folder of the trained model, if it is finished.
+        config: the model's settings with the scales measured in training, if it is finished.
+    """
+
+    finished: bool
+    model: Path | None = None
+    config: TwoStageConfig | None = None
+
+
+def train_run(
+    config: TrainConfig,
+    run: Path,
+    *,
+    report: Callable[[str], None] = print,
+    time_limit_s: float | None = None,
+) -> TrainResult:
+    """Trains in a run folder, continuing what is there.
+
+    Args:
+        config: settings of the run; those of an earlier start must have been the same.
+        run: folder for checkpoints, curves and, in `model/`, the trained model.
+        report: receives progress lines.
+        time_limit_s: stop after so many seconds with a checkpoint.
+
+    Raises:
+        ConfigError: packs that don't fit together or that the codec can't carry; other settings than before.
+    """
+    started = time.monotonic()
+    accelerator = Accelerator(mixed_precision=config.precision if torch.cuda.is_available() else "no")
+    if config.batch % accelerator.num_processes:
+        raise ConfigError(
+            "the batch can't be shared out",
+            where="key batch",
+            expected=f"a multiple of {accelerator.num_processes} (processes)",
+            got=str(config.batch),
+            next_step="choose another batch or number of processes",
+        )
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = accelerator.device.type == "cuda"
+    main = accelerator.is_main_process
+    tell = report if main else _silent
+    if main:
+        _claim(run, config)
+    accelerator.wait_for_everyone()
+    curves = Curves(run / "curves" if main else None, tell)
+    deadline = float("inf") if time_limit_s is None else started + time_limit_s
+    session = Session(config, accelerator, run, tell, deadline, curves.log)
+    try:
+        with session.signals():
+            model_config = _Run(session, curves).execute()
+    except OutOfTimeError as stop:
+        tell(f"{stop}; the same command continues ({time.monotonic() - started:.0f} s)")
+        return TrainResult(finished=False)
+    finally:
+        curves.close()
+        accelerator.wait_for_everyone()
+    if main:
+        record = {"config": config.model_dump(mode="json"), "history": curves.history}
+        (run / "model" / RECORD_NAME).write_text(json.dumps(record, indent=1) + "\n")
+        tell(f"finished ({time.monotonic() - started:.0f} s)")
+    accelerator.wait_for_everyone()
+    return TrainResult(finished=True, model=run / "model", config=model_config)
+
+
+def train(config: TrainConfig, output: Path, report: Callable[[str], None] = print) -> TwoStageConfig:
+    """Trains from start to end and leaves nothing but the model folder.
+
+    Args:
+        config: settings of the run.
+        output: folder for config.json, weights and train.json; beside it a run folder exists while it trains.
+        report: receives progress lines.
+
+    Returns:
+        The model's settings with the scales measured in training.
+
+    Raises:
+        ConfigError: packs that don't fit together or that the codec can't carry.
+        KeyboardInterrupt: a signal has ended the run; the run folder is kept.
+    """
+    run = output.with_name(f".{output.name}.run")
+    result = train_run(config, run, report=report)
+    if result.model is None or result.config is None:
+        raise KeyboardInterrupt
+    output.parent.mkdir(parents=True, exist_ok=True)
+    result.model.rename(output)
+    shutil.rmtree(run)
+    return result.config
+
+
+class _Run:
+    """The stages of one run."""
+
+    def __init__(self, session: Session, curves: Curves) -> None:
+        self.session, self.curves = session, curves
+        self.config, self.folder = session.config, session.run
+        accelerator = session.accelerator
+        self.parts = (accelerator.process_index, accelerator.num_processes)
+        device = accelerator.device
+        store = PairStore.load(self.config, device)
+        assert store is not None
+        self.store = store
+        self.pictured = PairStore.load(self.config, device, validation=True) or store
+        session.report(f"{len(store)} training pairs of {store.clean.shape[-2]}x{store.clean.shape[-1]} px on {device}")
+        check_codec(store, self.config, session.report)
+
+    def execute(self) -> TwoStageConfig:
+        """All stages that are not done yet; returns the model's final settings."""
+        config, session = self.config, self.session
+        coarse: nn.Module | None = None
+        draws: CoarseSample | None = None
+        model = config.model
+        initial_coarse, initial_fine = self._initial()
+        if model.stages == "two":
+            network = initial_coarse or self._seeded(make_coarse, model, "coarse")
+            objective = CoarseObjective("coarse", self.store, config, *self.parts)
+            coarse = self._stage("coarse", network, objective)
+            draws, model = self._draws(coarse)
+        trained = config.model_copy(update={"model": model})
+        fine_objective = FineObjective("fine", self.store, trained, *self.parts, draws)
+        fine = self._stage(
+            "fine",
+            initial_fine or self._seeded(make_fine, model, "fine"),
+            fine_objective,
+            self._pictures(coarse, model),
+        )
+        few = self._distil(coarse, fine, draws, trained) if config.distil_steps else None
+        if few is not None:
+            model = model.model_copy(update={"few_steps": config.distil_to})
+        model = self._calibrated(model, coarse, fine, few)
+        if session.accelerator.is_main_process:
+            partial = self.folder / ".model.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            save_model(partial, model, coarse, fine, few)
+            shutil.rmtree(self.folder / "model", ignore_errors=True)
+            partial.rename(self.folder / "model")
+        session.accelerator.wait_for_everyone()
+        return model
+
+    def _initial(self) -> tuple[nn.Module | None, nn.Module | None]:
+        """Networks of the model that is fine-tuned, if any."""
+        if self.config.initial is None:
+            return None, None
+        loaded = load_model(self.config.initial, steps=10**6)  # the base networks
+        mine = self.config.model
+        for name in ("coarse", "fine", "condition", "holes", "stages", "sources", "schedule", "codec"):
+            if getattr(loaded.config, name) != getattr(mine, name):
+                raise ConfigError(
+                    "the model to start from has other settings",
+                    where=f"{self.config.initial}, key model.{name}",
+                    expected=str(getattr(mine, name)),
+                    got=str(getattr(loaded.config, name)),
+                    next_step="use the model's own settings (its config.json) for fine-tuning",
+                )
+        return loaded.coarse, loaded.fine
+
+    def _seeded(self, make: Callable[[TwoStageConfig], nn.Module], model: TwoStageConfig, stage: str) -> nn.Module:
+        set_seed(step_seed(self.config.seed, stage, 2**31 - 1) % 2**32)
+        return make(model)
+
+    def _stage(
+        self,
+        name: StageName,
+        network: nn.Module,
+        objective: Objective,
+        picture: Callable[[Denoiser, int], None] | None = None,
+        rate: float | None = None,
+    ) -> nn.Module:
+        """The trained network of a stage, from the run's folder if it is finished there."""
+        folder, device = self.folder / name, self.session.accelerator.device
+        weights = folder / "weights.safetensors"
+        steps = self.config.stage_steps(name)
+        if weights.is_file() or steps == 0:
+            if weights.is_file():
+                network.load_state_dict(load_file(weights))
+            network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            return network.eval().requires_grad_(False)
+        trainer = StageTrainer(
+            name, network, objective, steps, self.session, rate or self.config.learning_rate, picture
+        )
+        network = trainer.run()
+        if self.session.accelerator.is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(weights, {k: v.contiguous() for k, v in network.state_dict().items()})
+            (folder / "checkpoint.pt").unlink(missing_ok=True)
+        self.session.accelerator.wait_for_everyone()
+        return network
+
+    def _draws(self, coarse: nn.Module) -> tuple[CoarseSample, TwoStageConfig]:
+        """Samples of stage I, from the run's folder if they are there."""
+        file = self.folder / "draws.safetensors"
+        device = self.session.accelerator.device
+        if self.session.accelerator.is_main_process and not file.is_file():
+            draws, model = draw_coarse(self.store, self.config, coarse)
+            measured = torch.tensor([model.guidance.discrepancy_scale, model.guidance.threshold], dtype=torch.float64)
+            _write(file, {"code": draws.code, "discrepancy": draws.discrepancy, "measured": measured})
+        self.session.accelerator.wait_for_everyone()
+        state = load_file(file)
+        scale, threshold = state["measured"].tolist()
+        update = {"discrepancy_scale": scale, "threshold": threshold}
+        model = self.config.model
+        model = model.model_copy(update={"guidance": model.guidance.model_copy(update=update)})
+        self.session.report(f"discrepancy scale {scale:.3f}, tau {threshold:.3f}")
+        return CoarseSample(state["code"].to(device), state["discrepancy"].to(device)), model
+
+    def _distil(
+        self, coarse: nn.Module | None, fine: nn.Module, draws: CoarseSample | None, config: TrainConfig
+    ) -> tuple[nn.Module | None, nn.Module]:
+        """Few-step networks of both stages."""
+        model = config.model.model_copy(update={"few_steps": config.distil_to})
+        sources = label_count(config.model)
+        rate = config.distil_learning_rate
+        few_coarse: nn.Module | None = None
+        if coarse is not None:
+            student = _student(make_coarse(model), coarse)
+            distillation = Distillation(self._teacher(coarse), config, sources)
+            objective: Objective = DistilCoarse("few_coarse", self.store, config, *self.parts, distillation)
+            few_coarse = self._stage("few_coarse", student, objective, rate=rate)
+        student = _student(make_fine(model), fine)
+        distillation = Distillation(self._teacher(fine), config, sources)
+        objective = DistilFine("few_fine", self.store, config, *self.parts, draws, distillation)
+        return few_coarse, self._stage("few_fine", student, objective, rate=rate)
+
+    def _teacher(self, network: nn.Module) -> Denoiser:
+        """A frozen network in the training's precision."""
+        call, accelerator = as_denoiser(network), self.session.accelerator
+
+        def denoise(sample: Tensor, timestep: Tensor, labels: Tensor) -> Tensor:
+            with torch.no_grad(), accelerator.autocast():
+                return call(sample.contiguous(memory_format=torch.channels_last), timestep, labels)
+
+        return denoise
+
+    def _calibrated(
+        self,
+        model: TwoStageConfig,
+        coarse: nn.Module | None,
+        fine: nn.Module,
+        few: tuple[nn.Module | None, nn.Module] | None,
+    ) -> TwoStageConfig:
+        """The settings with the style of the generated source and the corrections for each number of steps."""
+        config, own = self.config, self.store.label == model.sources.index(model.source)
+        if model.condition.style and bool(own.any()):
+            model = model.model_copy(
+                update={"style": StyleConfig(**_style(self.store.style[own].median(dim=0).values))}
+            )
+        if not config.calibration_frames or not self.session.accelerator.is_main_process:
+            return model
+        found = []
+        for steps in config.calibrate_steps:
+            networks = few if few is not None and steps in model.few_steps else (coarse, fine)
+            first = None if networks[0] is None else self._teacher(networks[0])
+            found.append(
+                calibrate(
+                    self.store, model, first, self._teacher(networks[1]), steps, config.calibration_frames, config.seed
+                )
+            )
+            self.session.report(
+                f"{steps} steps: gain {found[-1].gain:.3f}, hole levels "
+                + " ".join(f"{level:+.2f}" for level in found[-1].hole_offset)
+            )
+        return model.model_copy(update={"calibration": tuple(found)})
+
+    def _pictures(self, coarse: nn.Module | None, model: TwoStageConfig) -> Callable[[Denoiser, int], None]:
+        """Draws clean depth, real residual and holes, and a sample's, of the first validation frames."""
+        store = self.pictured
+        index = torch.linspace(0, len(store) - 1, min(_PICTURE_FRAMES, len(store))).long().to(store.clean.device)
+
+        def draw(fine: Denoiser, step: int) -> None:
+            scene, targets = store.frames(index)
+            features = scene_features(scene, model)
+            first = None if coarse is None else self._teacher(coarse)
+            generator = torch.Generator(device=scene.depth.device).manual_seed(1)
+            _, code, hole = sample_fields(first, fine, features, scene.label, model, _PICTURE_STEPS, generator)
+            nan = torch.full_like(code, float("nan"))
+            real = torch.where(targets.both > 0, targets.code / 8 + 0.5, nan)
+            ours = torch.where((targets.known > 0) & (hole <= 0), code / 8 + 0.5, nan)
+            self.curves.images("samples: clean, real, ours", step, [features.full[:, :1] / 2 + 0.5, real, ours])
+
+        return draw
+
+
+def _student(student: nn.Module, teacher: nn.Module) -> nn.Module:
+    """The student with the teacher's weights; the embedding of every new label starts as its source's."""
+    state = dict(teacher.state_dict())
+    key = "class_embedding.weight"
+    rows = student.state_dict()[key].shape[0]
+    state[key] = state[key].repeat(rows // state[key].shape[0], 1)
+    student.load_state_dict(state)
+    return student
+
+
+def _style(values: Tensor) -> dict[str, float]:
+    """Inverse of `conditioning.style_values` for one style [3]."""
+    edge, far, sigma = values.double().cpu()
+    return {
+        "edge_holes": min(max(float((edge + 1) / 2), 0.0), 1.0),
+        "far_holes": min(max(float(10 ** (far * 1.5 - 2.0) - 1e-3), 0.0), 1.0),
+        "sigma_px": float(0.1 * torch.exp(sigma)),
+    }
+
+
+def _claim(run: Path, config: TrainConfig) -> None:
+    """Makes the run's folder, or checks that it belongs to the same settings."""
+    file = run / CONFIG_NAME
+    mine = config.model_dump(mode="json")
+    # these say how fast or how talkative the run is, not what it computes
+    free = ("acceleration", "log_every", "sample_every", "checkpoint_every_s")
+    if file.is_file():
+        theirs = json.loads(file.read_text())
+        different = [k for k in mine if k not in free and theirs.get(k) != mine[k]]
+        if different:
+            raise ConfigError(
+                "the run was started with other settings",
+                where=f"{run}, key {different[0]}",
+                expected=json.dumps(theirs.get(different[0]))[:200],
+                got=json.dumps(mine[different[0]])[:200],
+                next_step="continue with the same settings, or choose another output folder",
+            )
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(mine, indent=1) + "\n")
+
+
+def _write(file: Path, state: dict[str, Tensor]) -> None:
+    """Writes tensors beside the final name and moves the file."""
+    partial = file.with_name(f".{file.name}.partial")
+    save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, partial)
+    partial.replace(file)
+
+
+def _silent(line: str) -> None:
+    """Reports nothing: another process does."""
