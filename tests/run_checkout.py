@@ -101,7 +101,7 @@ class Checkout:
         shutil.copytree(ROOT / "embedded_ros2" / "cmake", embedded / "cmake")
         (embedded / "bin").mkdir()
         self.write("requirements/ros.txt", "rclpy-wheel==1\n")
-        for name in ("pip", "colcon", "rosdep", "base", "test", "assets", "fci"):
+        for name in ("pip", "colcon", "rosdep", "base", "test", "assets", "fci", "ray"):
             self.write(f"requirements/{name}.txt", f"{name}-library==1\n")
         self.write("colcon.meta", "names: {}\n")
         self.write("launch/first.launch.py", "")

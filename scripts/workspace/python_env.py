@@ -45,7 +45,7 @@ def _files(layout: Layout) -> list[Path]:
 
 def wanted(layout: Layout) -> dict[str, str]:
     """Returns the stamp of an environment that is up to date."""
-    others = (layout.requirements / f"{name}.txt" for name in ("pip", "colcon", "assets", "fci"))
+    others = (layout.requirements / f"{name}.txt" for name in ("pip", "colcon", "assets", "fci", "ray"))
     texts = (path.read_bytes() for path in (*_files(layout), *others))
     return {"requirements": digest(texts), "path": str(layout.venv), "embedded": "" if layout.sourced else "path file"}
 

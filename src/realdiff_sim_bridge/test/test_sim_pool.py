@@ -8,6 +8,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,6 +23,7 @@ from realdiff_sim_bridge.recording.folder import record_with
 from realdiff_sim_bridge.recording.index_page import write_index
 from realdiff_sim_bridge.recording.plan import RecordingPlan, Settings
 from realdiff_sim_bridge.recording.pool import LocalPool
+from realdiff_sim_bridge.recording.run import Request, run
 from realdiff_sim_bridge.recording.workers import DefectError, InlineWorkers, Workers
 from sim_fixtures import needs_gl, quick_task
 
@@ -223,31 +225,40 @@ needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """A cluster of one machine; its processes are those of this session."""
+    """A cluster of one machine with 2 CPUs; its processes are those of this session."""
     from ray.cluster_utils import Cluster
 
     here = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    before, os.environ["PYTHONPATH"] = os.environ.get("PYTHONPATH"), here
-    running = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    yield running.address
-    running.shutdown()
-    if before is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = before
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ray_") as folder:
+        patch.setenv("PYTHONPATH", here)
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # Its sockets lie in that folder, and their paths may have 107 characters: pytest's own folders are too deep.
+        head = {
+            "num_cpus": 2, "object_store_memory": 80_000_000, "include_dashboard": False, "temp_dir": folder,
+        }  # fmt: skip
+        running = Cluster(initialize_head=True, head_node_args=head)
+        yield running.address
+        running.shutdown()
 
 
 @needs_ray
 def test_ray_records_the_same_and_survives_a_killed_worker(tmp_path: Path, recorder: Recorder, cluster: str) -> None:
-    from realdiff_sim_bridge.recording.ray_pool import RayPool
-
+    """Against this process alone: neither Ray nor the number of workers shows, and a death costs one attempt."""
     marks = tmp_path / "marks"
     marks.mkdir()
-    _record(LocalPool(_plan(HoldSpec(stuck=(101,))), 2), tmp_path / "local", recorder, 3)
-    spec = HoldSpec(stuck=(101,), deadly=(102,), marks=str(marks))
-    _record(RayPool(_plan(spec), cluster, 2), tmp_path / "ray", recorder, 3)
+    own = _plan(HoldSpec(stuck=(101,))).build()
+    _record(InlineWorkers(own), tmp_path / "alone" / "data", recorder, 3)
+    own.close()
+    write_index(tmp_path / "alone" / "data")
+    attempts = []
+    plan = _plan(HoldSpec(stuck=(101,), deadly=(102,), marks=str(marks)))
+    request = Request(tmp_path / "ray" / "data", episodes=3, seed=100, workers=2, ray=cluster)
+    tally, page = run(plan, request, lambda attempt, _: attempts.append(attempt.index))
     assert [path.name for path in marks.iterdir()] == ["102-0"]
-    assert _digests(tmp_path / "ray") == _digests(tmp_path / "local")
+    assert attempts == [0, 1, 2, 3]
+    assert (tally.done, tally.failed) == (3, 1)
+    assert page.is_file()
+    assert _digests(tmp_path / "ray") == _digests(tmp_path / "alone")
 
 
 @needs_ray
