@@ -27,6 +27,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.msg import Transition
 from realdiff_policy.bundle_path import RECORD_FILE, find_bundle
+from realdiff_policy.images import rendered_size
 
 from launch import LaunchDescription
 
@@ -116,8 +117,9 @@ def refuse_contradictions(value):
 
 
 def simulation(value, contract):
-    """Simulated robot and camera; images at the size that the policy sees, which saves most of the rendering."""
+    """Simulated robot and camera; images hardly larger than the policy sees, which saves most of the rendering."""
     colour, action = contract.get("colour", {}), contract.get("action", {})
+    width, height = rendered_size(colour["width"], colour["height"]) if colour else (0, 0)
     rate = float(value["rate"]) or 2.0 * float(action.get("rate_hz", 7.5))
     return Node(
         package="realdiff_sim_bridge",
@@ -129,8 +131,8 @@ def simulation(value, contract):
                 "task": value["task"],
                 "seed": int(value["seed"]),
                 "rate": rate,
-                "width": int(colour.get("width", 0)),
-                "height": int(colour.get("height", 0)),
+                "width": width,
+                "height": height,
                 "depth_sensor": value["depth_sensor"],
                 "randomisation": value["randomisation"],
                 "gripper_name": value["gripper"],

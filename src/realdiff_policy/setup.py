@@ -28,6 +28,7 @@ setup(
             "train = realdiff_policy.commands.train:entry",
             "export = realdiff_policy.commands.export:entry",
             "inspect = realdiff_policy.commands.inspect:entry",
+            "bench = realdiff_policy.bench:cli",
         ]
     },
 )

@@ -11,10 +11,14 @@ from realdiff_core.errors import ConfigError
 from realdiff_experiments.rollouts.protocol import Protocol, summary, wilson
 from realdiff_experiments.rollouts.trial import Trial, TrialRunner, TrialSettings, _Story
 from realdiff_policy.contract import ActionContract, FloatArray, Observation, PolicyContract
+from realdiff_policy.data.episode_arrays import EpisodeArrays, read_episode
 from realdiff_policy.images import image_contract
 from realdiff_sim_bridge.adapters import Simulator, create
 from realdiff_sim_bridge.cameras import camera_rig
 from realdiff_sim_bridge.geometry import Pose
+from realdiff_sim_bridge.recorder import Recorder
+from realdiff_sim_bridge.recording.folder import record_episodes
+from realdiff_sim_bridge.recording.plan import Settings
 from realdiff_sim_bridge.tasks import load_task
 
 from realdiff_core import topics
@@ -103,6 +107,42 @@ def test_a_policy_that_holds_still_reaches_nothing(simulator: Simulator) -> None
     other = HoldingPolicy(contract(simulator))
     TrialRunner(other, simulator, TrialSettings(horizon_s=0.5)).run(5, position=2, repetition=2)
     assert other.seeds[0] != policy.seeds[0]
+
+
+class Demonstration:
+    """Answers with the actions of a recorded episode, by the time of the observation."""
+
+    def __init__(self, contract: PolicyContract, episode: EpisodeArrays) -> None:
+        self.contract = contract
+        self._episode = episode
+        self.state_error = 0.0
+
+    def predict(self, observation: Observation, seed: int) -> FloatArray:
+        frame = round(observation.stamp_ns * 1e-9 * self.contract.action.rate_hz)
+        last = len(self._episode.action) - 1
+        recorded = self._episode.state[min(frame, last)]
+        self.state_error = max(self.state_error, float(np.abs(observation.state[-1] - recorded)[:7].max()))
+        return self._episode.action[np.clip(frame + np.arange(self.contract.action.chunk), 0, last)]
+
+
+@pytest.mark.parametrize("task", ["can_to_plate", "stack_cube"])
+def test_the_actions_of_a_demonstration_do_the_task_again(task: str, tmp_path: Path) -> None:
+    """Bag to arrays to chunks to splines to the arm: what a policy learns from is what its actions do."""
+    settings = Settings(width=SIZE[0], height=SIZE[1], quality="fast", randomisation="none")
+    recorder = Recorder(load_task(task), settings)
+    seed = 1
+    (attempt,) = record_episodes(recorder, tmp_path, episodes=1, seed=seed)
+    recorder.close()
+    simulator = create(
+        "mujoco", load_task(task), camera_rig(load_task(task), width=SIZE[0], height=SIZE[1]), quality="fast"
+    )
+    wanted = contract(simulator, task)
+    episode = read_episode(attempt.path, width=SIZE[0], height=SIZE[1], rate_hz=wanted.action.rate_hz)
+    policy = Demonstration(wanted, episode)
+    trial = TrialRunner(policy, simulator, TrialSettings()).run(seed)
+    simulator.close()
+    assert (trial.success, trial.holds) == (True, 0), trial
+    assert policy.state_error < 0.002, "the arm isn't where it was in the demonstration [rad]"
 
 
 def test_a_policy_of_another_task_or_camera_is_refused(simulator: Simulator) -> None:

@@ -14,6 +14,24 @@ INTRINSICS_TOLERANCE = 0.02
 """Largest relative difference of focal lengths, and difference of the principal point in image widths."""
 
 
+_RENDERED_WIDTH = 320
+"""Least width of a simulated camera's images, that of recordings [px]."""
+
+
+def rendered_size(width: int, height: int) -> tuple[int, int]:
+    """The size at which a simulated camera makes images for a policy: a multiple of the policy's own.
+
+    A small image then is an average over a larger one, as in the recordings and from a real camera; rendered at its own
+    size it would show stairs that the policy has never seen.
+
+    Args:
+        width: Of the policy's images [px].
+        height: Of the policy's images [px].
+    """
+    factor = -(-_RENDERED_WIDTH // width)
+    return factor * width, factor * height
+
+
 def fit_colour(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
     """Brings a colour image to a size, by areas (a smaller image is not aliased).
 

@@ -118,6 +118,7 @@ class _Stage:
     def __init__(self, protocol: Protocol, threads: int) -> None:
         import torch
         from realdiff_policy.bundle import load_bundle
+        from realdiff_policy.images import rendered_size
         from realdiff_sim_bridge.adapters import create
         from realdiff_sim_bridge.cameras import camera_rig
         from realdiff_sim_bridge.tasks import load_task
@@ -129,7 +130,8 @@ class _Stage:
         policy = load_bundle(protocol.bundle, "cpu", steps=protocol.steps, threads=threads)
         image = policy.contract.colour
         task = load_task(protocol.task)
-        rig = camera_rig(task, width=image.width, height=image.height)
+        width, height = rendered_size(image.width, image.height)
+        rig = camera_rig(task, width=width, height=height)
         self._simulator = create(
             "mujoco",
             task,

@@ -81,7 +81,8 @@ class TrialRunner:
 
     Args:
         policy: The policy.
-        simulator: A simulator of the policy's task, with cameras of the policy's image size.
+        simulator: A simulator of the policy's task; its cameras have the policy's intrinsics at its image size or a
+            larger one.
         settings: How trials are run.
 
     Raises:

@@ -139,8 +139,8 @@ class Trainer:
         self.accelerator.init_trackers("train")
         if resume:
             self._load_newest()
-        for step, batch in self._batches(self.state.step):
-            loss = self._step(step, batch)
+        for step, batch in self.batches(self.state.step):
+            loss = self.step(step, batch)
             self.state.step = step + 1
             done = self.state.step
             if done % config.log_every == 0 or done == config.steps:
@@ -163,8 +163,8 @@ class Trainer:
         self.accelerator.end_training()
         return self.run / "policy"
 
-    def _batches(self, first: int) -> Iterator[tuple[int, Batch]]:
-        """The batches from a step on, this process's part of each."""
+    def batches(self, first: int) -> Iterator[tuple[int, Batch]]:
+        """Yields (step, batch) from a step on; of each batch this process's part."""
         config, accelerator = self.config, self.accelerator
         source: SampleSource = sample_source(self.samples.training, config, accelerator.device)
         dataset = WindowDataset(source, self.samples.training.probability, config.batch, config.seed, config.steps)
@@ -191,7 +191,8 @@ class Trainer:
         generator = torch.Generator(device=self.accelerator.device)
         return generator.manual_seed(int(numbers[0]) << 31 | int(numbers[1]) >> 1)
 
-    def _step(self, step: int, batch: Batch) -> Tensor:
+    def step(self, step: int, batch: Batch) -> Tensor:
+        """Does one optimiser step and returns the loss, still on the device."""
         generator = self._generator(step)
         inputs, rows = self.processor.training_input(batch, self.config.augmentation, generator)
         loss = self._loss(self.forward, inputs, rows, generator)
