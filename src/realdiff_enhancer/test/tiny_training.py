@@ -29,6 +29,7 @@ SETTINGS: dict[str, Any] = {
     "round_trip_limit": 10.0,
     "calibrate_steps": [2, 3],
     "calibration_frames": 2,
+    "validation_frames": 1,
     "log_every": 1,
     "sample_every": 4,
 }

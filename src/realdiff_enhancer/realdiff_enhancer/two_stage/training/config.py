@@ -48,7 +48,8 @@ class TrainConfig(BaseModel):
         draw_steps: sampler steps of those.
         round_trip_limit: largest allowed ratio of the codec's error to the residual, in any depth bin of a pack.
         calibrate_steps: numbers of sampling steps that are calibrated after training.
-        calibration_frames: training frames used for that.
+        calibration_frames: training frames used for that; 0 for none.
+        validation_frames: validation frames on which every one of these numbers of steps is looked at; 0 for none.
         precision: of the networks in training on a GPU.
         acceleration: "compile" fuses kernels by torch.compile, "graphs" records the network as CUDA graphs, "none";
             what fails falls back to "none" with a message.
@@ -81,6 +82,7 @@ class TrainConfig(BaseModel):
     round_trip_limit: float = Field(0.35, gt=0)
     calibrate_steps: tuple[int, ...] = (1, 2, 4, 8, 50)
     calibration_frames: int = Field(0, ge=0)
+    validation_frames: int = Field(0, ge=0)
     precision: Literal["bf16", "fp16", "no"] = "bf16"
     acceleration: Literal["none", "graphs", "compile"] = "none"
     log_every: int = Field(50, ge=1)

@@ -29,7 +29,7 @@ class Curves:
         self._report, self._every = report, report_every_s
         self._reported = 0.0
         self._started = time.monotonic()
-        self.history: list[dict[str, float | str]] = []
+        self.history: list[dict[str, Any]] = []
 
     def log(self, stage: str, step: int, values: dict[str, float]) -> None:
         """Numbers of a step."""

@@ -38,6 +38,7 @@ from .loop import OutOfTimeError, Session, StageTrainer
 from .monitor import Curves
 from .objectives import CoarseObjective, DistilCoarse, DistilFine, Distillation, FineObjective, Objective
 from .store import PairStore, check_codec, step_seed
+from .validation import validate
 
 CONFIG_NAME = "train_config.json"
 RECORD_NAME = "train.json"
@@ -153,7 +154,8 @@ class _Run:
         store = PairStore.load(self.config, device)
         assert store is not None
         self.store = store
-        self.pictured = PairStore.load(self.config, device, validation=True) or store
+        self.validation = PairStore.load(self.config, device, validation=True)
+        self.pictured = self.validation or store
         session.report(f"{len(store)} training pairs of {store.clean.shape[-2]}x{store.clean.shape[-1]} px on {device}")
         check_codec(store, self.config, session.report)
 
@@ -181,6 +183,7 @@ class _Run:
         if few is not None:
             model = model.model_copy(update={"few_steps": config.distil_to})
         model = self._calibrated(model, coarse, fine, few)
+        self._validate(model, coarse, fine, few)
         if session.accelerator.is_main_process:
             partial = self.folder / ".model.partial"
             shutil.rmtree(partial, ignore_errors=True)
@@ -301,18 +304,42 @@ class _Run:
             return model
         found = []
         for steps in config.calibrate_steps:
-            networks = few if few is not None and steps in model.few_steps else (coarse, fine)
-            first = None if networks[0] is None else self._teacher(networks[0])
-            found.append(
-                calibrate(
-                    self.store, model, first, self._teacher(networks[1]), steps, config.calibration_frames, config.seed
-                )
-            )
+            first, second = self._denoisers(model, steps, coarse, fine, few)
+            found.append(calibrate(self.store, model, first, second, steps, config.calibration_frames, config.seed))
             self.session.report(
                 f"{steps} steps: gain {found[-1].gain:.3f}, hole levels "
                 + " ".join(f"{level:+.2f}" for level in found[-1].hole_offset)
             )
         return model.model_copy(update={"calibration": tuple(found)})
+
+    def _denoisers(
+        self,
+        model: TwoStageConfig,
+        steps: int,
+        coarse: nn.Module | None,
+        fine: nn.Module,
+        few: tuple[nn.Module | None, nn.Module] | None,
+    ) -> tuple[Denoiser | None, Denoiser]:
+        """The networks that serve a number of steps."""
+        networks = few if few is not None and steps in model.few_steps else (coarse, fine)
+        return None if networks[0] is None else self._teacher(networks[0]), self._teacher(networks[1])
+
+    def _validate(
+        self,
+        model: TwoStageConfig,
+        coarse: nn.Module | None,
+        fine: nn.Module,
+        few: tuple[nn.Module | None, nn.Module] | None,
+    ) -> None:
+        """Reports statistics of the validation pairs and of samples for each number of steps."""
+        config = self.config
+        if self.validation is None or not config.validation_frames or not self.session.accelerator.is_main_process:
+            return
+        for steps in config.calibrate_steps:
+            networks = self._denoisers(model, steps, coarse, fine, few)
+            found = validate(self.validation, model, *networks, steps, config.validation_frames, config.seed)
+            self.curves.history.append({"stage": "validation", "step": steps, **found})
+            self.session.report(f"validation, {steps} steps: " + json.dumps(found))
 
     def _pictures(self, coarse: nn.Module | None, model: TwoStageConfig) -> Callable[[Denoiser, int], None]:
         """Draws clean depth, real residual and holes, and a sample's, of the first validation frames."""

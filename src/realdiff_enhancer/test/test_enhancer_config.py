@@ -1,0 +1,51 @@
+"""Every training configuration of the repository loads, and those that are compared are comparable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from realdiff_core.layers import load_layers  # noqa: E402
+from realdiff_enhancer.two_stage.config import TwoStageConfig  # noqa: E402
+from realdiff_enhancer.two_stage.networks import make_coarse, make_fine  # noqa: E402
+from realdiff_enhancer.two_stage.training import TrainConfig  # noqa: E402
+
+FOLDER = Path(__file__).resolve().parents[3] / "config" / "enhancer"
+SHIPPED = FOLDER / "two_stage.yaml"
+ABLATIONS = sorted((FOLDER / "ablations").glob("*.yaml"))
+
+
+def parameters(model: TwoStageConfig) -> int:
+    networks = [make_fine(model)] + ([make_coarse(model)] if model.stages == "two" else [])
+    return sum(p.numel() for network in networks for p in network.parameters())
+
+
+def test_the_paper_s_ablations_are_there() -> None:
+    assert {"e2e", "without_fgs", "without_dgo"} <= {path.stem for path in ABLATIONS}
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=lambda p: p.stem)
+def test_ablations_differ_in_one_thing_and_not_in_budget(path: Path) -> None:
+    shipped, ablation = (load_layers([p], TrainConfig) for p in (SHIPPED, path))
+    assert ablation != shipped
+    assert parameters(ablation.model) == pytest.approx(parameters(shipped.model), rel=0.03)
+    assert ablation.coarse_steps + ablation.fine_steps == shipped.coarse_steps + shipped.fine_steps
+    for key in ("batch", "crop", "learning_rate", "seed", "distil_steps"):
+        assert getattr(ablation, key) == getattr(shipped, key), key
+
+
+def test_shipped_weights_fit_their_files() -> None:
+    config = load_layers([SHIPPED], TrainConfig)
+    distilled = config.model.model_copy(update={"few_steps": config.distil_to})
+    sizes = [2 * parameters(model) for model in (config.model, distilled)]
+    assert max(sizes) < 16e6 - 2e5  # the header comes on top
+    assert sum(sizes) < 32e6
+
+
+def test_stable_diffusion_configuration_loads() -> None:
+    config = load_layers([FOLDER / "stable_diffusion.yaml"], TrainConfig, ["model.coarse.folder=/sd"])
+    assert config.model.coarse.kind == config.model.fine.kind == "stable_diffusion"
+    assert config.model.coarse.folder == "/sd"
