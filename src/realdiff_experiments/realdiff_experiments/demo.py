@@ -1,4 +1,4 @@
-"""The demonstration: record → enhance → play through the live node → a real scene → one report.
+"""The demonstration: record → enhance → play through the live node → a real scene → a trial → one report.
 
 Every step is the command that a user would type, run as its own process; this module only strings them together and
 reads the bags that they leave.
@@ -19,6 +19,8 @@ from realdiff_core.bag import BagReader
 from realdiff_core.errors import RealdiffError
 from realdiff_core.topics import DEPTH_IMAGE, ENHANCED_PREFIX
 
+from realdiff_experiments.demo_trial import TrialRun, run_trial
+
 LIVE_MODEL = "disparity"
 """Model of the live step: light enough for the camera's rate on two cores."""
 
@@ -37,6 +39,7 @@ class DemoSettings:
         model: Enhancer model.
         steps: Sampling steps a stage; None for the model's default.
         real_data: Folder with real frames, or None.
+        trial: Whether the policy is shown at work.
     """
 
     output: Path
@@ -45,6 +48,7 @@ class DemoSettings:
     model: str
     steps: int | None = None
     real_data: Path | None = None
+    trial: bool = True
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class DemoResult:
     enhanced: Path
     live: LiveResult
     real: RealScene | None
+    trial: TrialRun | None
     commands: list[str]
     seconds: dict[str, float]
 
@@ -137,7 +142,8 @@ def run_demo(settings: DemoSettings, say: Callable[[str], None] = print) -> Demo
     )
     live = _play_live(settings, episode, runner)
     real = _real_scene(settings, steps, runner)
-    return DemoResult(episode, output / "enhanced", live, real, runner.commands, runner.seconds)
+    trial = run_trial(output / "trials", settings.seed, runner.step, say) if settings.trial else None
+    return DemoResult(episode, output / "enhanced", live, real, trial, runner.commands, runner.seconds)
 
 
 class _Runner:

@@ -18,6 +18,7 @@ from realdiff_enhancer.models.base import DepthFrames
 from realdiff_enhancer.models.registry import create_model
 
 from realdiff_experiments.demo import LIVE_MODEL, DemoResult, DemoSettings
+from realdiff_experiments.demo_trial import add_trial
 from realdiff_experiments.report.demo import DemoReport, EnhancedFrame, RealFrame
 from realdiff_experiments.report.reference import REAL_D435
 from realdiff_experiments.report.statistics import measure
@@ -66,6 +67,8 @@ def write_report(settings: DemoSettings, result: DemoResult) -> Path:
         "another scene and show the order of magnitude, not a target to hit.",
     )
     _add_real_scene(report, result, profile)
+    if result.trial is not None:
+        add_trial(report, result.trial)
     report.add_text(
         "Live",
         f"The episode was played with `ros2 bag play`; the node depth_enhancer ({LIVE_MODEL}) received it over DDS and "

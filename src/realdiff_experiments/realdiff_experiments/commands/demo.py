@@ -29,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="seed of scene and noise (default: 0)")
     add("--rate", type=float, default=3.0, metavar="HZ", help="camera frames a second in the recording (default: 3)")
     add("--model", default="two_stage", help="enhancer model (default: two_stage)")
+    add("--no-trial", action="store_true", help="leave out the policy's trial")
     add("--steps", type=int, metavar="N", help="sampling steps a stage (default: the model's)")
     return arguments
 
@@ -48,11 +49,14 @@ def main(argv: list[str] | None = None) -> int:
         model=options.model,
         steps=options.steps,
         real_data=data.resolve() if data.is_dir() else None,
+        trial=not options.no_trial,
     )
     result = run_demo(settings, lambda text: print(f"demo: {text}", flush=True))
     report = write_report(settings, result)
     live = result.live
     print(f"demo: live node: {live.received} of {live.sent} frames, {live.identical} identical to the bag enhancer's")
+    if result.trial is not None:
+        print(f"demo: trial of the policy: {result.trial.record['outcome']}")
     print(f"demo: done in {time.monotonic() - started:.0f} s; open {report}")
     return 0
 

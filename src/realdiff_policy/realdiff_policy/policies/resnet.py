@@ -58,27 +58,24 @@ class ResNet18(nn.Module):
     Args:
         channels_in: Channels of the image.
         width: Channels of the first stage; the last has 8 times as many.
-        stride: Pixels of the image from one cell of the result to the next: 8, 16 or 32. The usual 32 leaves so few
-            cells of a small image that positions come out coarse; the last stages keep the resolution instead.
     """
 
-    def __init__(self, channels_in: int, width: int = 64, stride: int = 32) -> None:
+    def __init__(self, channels_in: int, width: int = 64) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, width, 7, 2, 3, bias=False)
         self.bn1 = _norm(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         widths = [width, width, 2 * width, 4 * width, 8 * width]
-        steps = (1, 2, 2 if stride >= 16 else 1, 2 if stride >= 32 else 1)
         stages = [
-            nn.Sequential(BasicBlock(before, channels, step), BasicBlock(channels, channels, 1))
-            for before, channels, step in zip(widths, widths[1:], steps, strict=False)
+            nn.Sequential(BasicBlock(before, channels, stride), BasicBlock(channels, channels, 1))
+            for before, channels, stride in zip(widths, widths[1:], (1, 2, 2, 2), strict=False)
         ]
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.channels = widths[-1]
 
     def forward(self, image: Tensor) -> Tensor:
-        """float[N, C, H, W] to float[N, 8·width, ceil(H/stride), ceil(W/stride)]."""
+        """float[N, C, H, W] to float[N, 8·width, ceil(H/32), ceil(W/32)]."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(image))))
         result: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return result
@@ -113,12 +110,11 @@ class ImageEncoder(nn.Module):
         width: Channels of the first stage.
         keypoints: Keypoints of the spatial softmax.
         features: Length of the result.
-        stride: Of the trunk, see `ResNet18`.
     """
 
-    def __init__(self, channels_in: int, width: int, keypoints: int, features: int, stride: int = 32) -> None:
+    def __init__(self, channels_in: int, width: int, keypoints: int, features: int) -> None:
         super().__init__()
-        self.trunk = ResNet18(channels_in, width, stride)
+        self.trunk = ResNet18(channels_in, width)
         self.pool = SpatialSoftmax(self.trunk.channels, keypoints)
         self.out = nn.Linear(2 * keypoints, features)
 

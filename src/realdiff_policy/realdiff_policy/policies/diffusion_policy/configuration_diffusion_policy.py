@@ -17,13 +17,11 @@ class EncoderConfig(Strict):
         width: Channels of ResNet-18's first stage.
         keypoints: Keypoints of the spatial softmax.
         features: Length of the feature vector.
-        stride: Pixels of the image to a cell of the last feature map; 32 is the field's.
     """
 
     width: PositiveInt = 64
     keypoints: PositiveInt = 32
     features: PositiveInt = 64
-    stride: Literal[8, 16, 32] = 32
 
 
 class DenoiserConfig(Strict):

@@ -25,7 +25,7 @@ class ObservationEncoder(nn.Module):
         super().__init__()
 
         def encoder(channels: int, settings: EncoderConfig) -> ImageEncoder:
-            return ImageEncoder(channels, settings.width, settings.keypoints, settings.features, settings.stride)
+            return ImageEncoder(channels, settings.width, settings.keypoints, settings.features)
 
         self.colour = encoder(3, config.colour)
         self.depth = encoder(2, config.depth) if config.depth is not None else None
