@@ -75,8 +75,8 @@ def add_trial(report: DemoReport, trial: TrialRun) -> None:
     report.add_text(
         "The policy at work",
         f"Diffusion Policy, trained on enhanced depth, in closed loop over DDS: camera, policy, safety gate, arm. "
-        f"Outcome of this one trial: {outcome} after {record['duration_s']:.1f} s. One trial says little; success rates "
-        "with intervals come from `ros2 run realdiff_experiments rollout`.",
+        f"Outcome of this one trial: {outcome} after {record['duration_s']:.1f} s. One trial says little; success "
+        "rates with intervals come from `ros2 run realdiff_experiments rollout`.",
     )
     report.page.figures(_pictures(trial.bag), columns=4)
     report.page.table(
