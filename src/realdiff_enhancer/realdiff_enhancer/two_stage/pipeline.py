@@ -23,7 +23,7 @@ from .config import StyleConfig, TwoStageConfig
 from .decoding import apply_residual, decode_fields, native_size
 from .device_noise import DeviceNoise
 from .model_folder import load_model, save_model, shipped_weights
-from .runtime import Backend, GraphedFunction, pick_device, prepare_networks
+from .runtime import GraphedFunction, pick_device, prepare_networks
 from .sampling import no_coarse, noise_shapes, plan_for, sample_coarse, sample_fine
 from .solver import Denoiser
 
@@ -39,10 +39,9 @@ class TwoStageModel:
         coarse: trained coarse denoiser; None in a single-stage model.
         fine: trained fine denoiser.
         steps: sampling steps of each stage; None takes the model's own default.
-        device: "cpu", "cuda" or "auto".
+        device: "cpu", "cuda", "auto", or "openvino" for the CPU with the networks in OpenVINO.
         weights_sha256: hash of the weights file, for provenance.
         style: the camera's setting; None takes the model's own default.
-        backend: what evaluates the networks on a CPU, see `runtime.Backend`.
         batch: frames that a GPU sees together; the bytes of a frame are the same for the same number.
         precision: of the networks on a GPU.
         graphs: record the whole computation as a CUDA graph, per image size.
@@ -60,7 +59,6 @@ class TwoStageModel:
         device: str = "auto",
         weights_sha256: str | None = None,
         style: StyleConfig | None = None,
-        backend: Backend = "torch",
         batch: int = GPU_BATCH,
         precision: Literal["fp16", "bf16", "fp32"] = "fp16",
         graphs: bool = True,
@@ -74,7 +72,7 @@ class TwoStageModel:
             )
         self.config = config
         self.steps = steps or config.schedule.steps
-        self.device = pick_device(device)
+        self.device, backend = pick_device(device)
         self.weights_sha256 = weights_sha256
         self.history = config.temporal.history
         self.uses_colour = config.condition.colour
@@ -109,7 +107,6 @@ class TwoStageModel:
         profile: CameraProfile | None = None,
         steps: int | None = None,
         device: str = "auto",
-        backend: Backend = "torch",
         batch: int = GPU_BATCH,
     ) -> TwoStageModel:
         """Loads a model folder (config.json, model.safetensors and, with distilled networks, few_steps.safetensors).
@@ -119,8 +116,7 @@ class TwoStageModel:
             profile: camera profile; names the shipped weights, and its `noise.two_stage` may set the style. May be None
                 where `path` is given.
             steps: sampling steps of each stage; None takes the model's default.
-            device: "cpu", "cuda" or "auto".
-            backend: what evaluates the networks on a CPU.
+            device: "cpu", "cuda", "auto" or "openvino".
             batch: frames that a GPU sees together.
 
         Raises:
@@ -136,7 +132,6 @@ class TwoStageModel:
             device=device,
             weights_sha256=loaded.sha256,
             style=profile_style(profile, loaded.config) if profile else None,
-            backend=backend,
             batch=batch,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -19,17 +20,27 @@ Backend = Literal["torch", "openvino"]
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
-def pick_device(device: str) -> torch.device:
-    """The device of a name, "auto" taking a GPU where there is one.
+def pick_device(device: str) -> tuple[torch.device, Backend]:
+    """The device of a name and what evaluates the networks there.
+
+    Args:
+        device: a name of torch's; "auto" takes a GPU where there is one; "openvino" is the CPU with OpenVINO.
 
     Raises:
         ConfigError: CUDA is asked for and absent.
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu"), "torch"
+    if device == "openvino":
+        return torch.device("cpu"), "openvino"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError("no CUDA device", got=device, next_step="use --device cpu, or install a CUDA build of torch")
-    return torch.device(device)
+    try:
+        return torch.device(device), "torch"
+    except RuntimeError as error:
+        raise ConfigError(
+            "unknown device", expected="auto, cpu, cuda, cuda:N or openvino", got=repr(device), next_step="choose one"
+        ) from error
 
 
 def prepare_networks(
@@ -103,7 +114,7 @@ class OpenVinoDenoiser:
                 "OpenVINO is not installed",
                 expected="the Python package openvino",
                 got="no such package",
-                next_step="pip install -r requirements/openvino.txt, or use the backend torch",
+                next_step="pip install -r requirements/openvino.txt, or use the device cpu",
             ) from error
         self._network = network
         self._lock = threading.Lock()
@@ -118,7 +129,8 @@ class OpenVinoDenoiser:
             if shape not in self._compiled:
                 labels = torch.zeros(len(sample), dtype=torch.int64)
                 example = (torch.zeros_like(sample), labels, labels)
-                with torch.no_grad():
+                with torch.no_grad(), warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # shapes that tracing takes as constants are constants here
                     model = ov.convert_model(
                         _Plain(self._network), example_input=example, input=[list(v.shape) for v in example]
                     )

@@ -44,29 +44,25 @@ def _part(folder: str | None, name: str, kind: Any) -> Any:
         ) from error
 
 
-def widen_input(unet: nn.Module, channels: int) -> None:
-    """Gives a U-Net more input channels: the old ones keep their weights, the new ones start at zero."""
-    old: nn.Conv2d = unet.conv_in  # type: ignore[assignment]
-    new = nn.Conv2d(channels, old.out_channels, old.kernel_size, old.stride, old.padding)  # type: ignore[arg-type]
-    with torch.no_grad():
-        new.weight.zero_()
-        kept = min(channels, old.in_channels)
-        new.weight[:, :kept] = old.weight[:, :kept]
-        new.bias.copy_(old.bias)  # type: ignore[union-attr, arg-type]
-    unet.conv_in = new
+def widened_input(old: nn.Conv2d, channels: int) -> nn.Conv2d:
+    """A first layer with more input channels: the old ones keep their weights, the new ones start at zero."""
+    new = nn.Conv2d(channels, old.out_channels, old.kernel_size, padding=old.padding)  # type: ignore[arg-type]
+    weight = torch.zeros_like(new.weight)
+    kept = min(channels, old.in_channels)
+    weight[:, :kept] = old.weight.detach()[:, :kept]
+    new.load_state_dict({"weight": weight, "bias": old.state_dict()["bias"]})
+    return new
 
 
-def widen_output(unet: nn.Module, channels: int) -> None:
-    """Gives a U-Net other output channels: the first ones keep their weights, further ones start at zero."""
-    old: nn.Conv2d = unet.conv_out  # type: ignore[assignment]
-    new = nn.Conv2d(old.in_channels, channels, old.kernel_size, old.stride, old.padding)  # type: ignore[arg-type]
-    with torch.no_grad():
-        new.weight.zero_()
-        new.bias.zero_()  # type: ignore[union-attr]
-        kept = min(channels, old.out_channels)
-        new.weight[:kept] = old.weight[:kept]
-        new.bias[:kept] = old.bias[:kept]
-    unet.conv_out = new
+def widened_output(old: nn.Conv2d, channels: int) -> nn.Conv2d:
+    """A last layer with other output channels: the first ones keep their weights, further ones start at zero."""
+    new = nn.Conv2d(old.in_channels, channels, old.kernel_size, padding=old.padding)  # type: ignore[arg-type]
+    state = {name: torch.zeros_like(values) for name, values in new.state_dict().items()}
+    kept = min(channels, old.out_channels)
+    for name, values in old.state_dict().items():
+        state[name][:kept] = values[:kept]
+    new.load_state_dict(state)
+    return new
 
 
 class StableDiffusionDenoiser(nn.Module):
@@ -97,10 +93,10 @@ class StableDiffusionDenoiser(nn.Module):
                 next_step="set stride to 8",
             )
         self.factor = LATENT_STRIDE // config.stride
-        self.unet: nn.Module = _part(config.folder, "unet", UNet2DConditionModel)
+        self.unet: Any = _part(config.folder, "unet", UNet2DConditionModel)
         cells = self.factor**2
-        widen_input(self.unet, in_channels * cells)
-        widen_output(self.unet, out_channels * cells)
+        self.unet.conv_in = widened_input(self.unet.conv_in, in_channels * cells)
+        self.unet.conv_out = widened_output(self.unet.conv_out, out_channels * cells)
         width: int = self.unet.time_embedding.linear_2.out_features
         self.class_embedding = nn.Embedding(labels, width)
         nn.init.zeros_(self.class_embedding.weight)

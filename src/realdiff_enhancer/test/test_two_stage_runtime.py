@@ -1,0 +1,90 @@
+"""Other ways of evaluating the networks give what torch gives; the bench runs."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from realdiff_enhancer.two_stage import bench  # noqa: E402
+from realdiff_enhancer.two_stage.networks import make_coarse, make_fine  # noqa: E402
+from realdiff_enhancer.two_stage.pipeline import TwoStageModel  # noqa: E402
+from realdiff_enhancer.two_stage.training.acceleration import accelerated  # noqa: E402
+from test_two_stage import TINY, frames  # noqa: E402
+from torch import dtype  # noqa: E402
+from torch.nn import Module  # noqa: E402
+
+
+def model(device: str) -> TwoStageModel:
+    torch.manual_seed(3)
+    return TwoStageModel(TINY, make_coarse(TINY), make_fine(TINY), steps=2, device=device)
+
+
+def test_openvino_agrees_with_torch_within_a_disparity_step() -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    batch = frames(2)
+    expected, got = (model(device).enhance(batch) for device in ("cpu", "openvino"))
+    assert expected.coarse is not None
+    assert got.coarse is not None
+    np.testing.assert_allclose(got.coarse, expected.coarse, rtol=1e-5, atol=1e-6)
+    both = np.isfinite(got.depth) & np.isfinite(expected.depth)
+    assert (np.isfinite(got.depth) != np.isfinite(expected.depth)).mean() < 1e-3
+    steps = np.abs(19.2 / got.depth[both] - 19.2 / expected.depth[both]) / TINY.codec.disparity_step_px
+    assert steps.max() < 1.01  # what lies between two steps may be rounded to either
+    assert (steps > 0.01).mean() < 1e-3
+
+
+def test_a_failing_compiler_does_not_stop_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(network: object, **options: object) -> object:
+        def call(*arguments: object, **named: object) -> object:
+            raise RuntimeError("no compiler here")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    lines: list[str] = []
+    network = make_coarse(TINY)
+    wrapped = accelerated(network, "compile", lines.append)
+    channels = network.state_dict()["conv_in.weight"].shape[1]
+    inputs = (torch.zeros((1, channels, 8, 8)), torch.tensor([1]), torch.tensor([0]))
+    with torch.no_grad():
+        assert torch.equal(wrapped(*inputs)[0], network(*inputs).sample)
+    assert lines == ["compilation failed, running without: no compiler here"]
+
+
+@pytest.mark.slow
+def test_bench_prints_rates_and_the_ratio(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "SIZE", (64, 64))
+    monkeypatch.setattr(bench, "LATENT", (8, 8))
+
+    def small(device: str, kind: dtype) -> tuple[list[Module], Module]:
+        from diffusers import AutoencoderKL, UNet2DConditionModel
+
+        unets = [
+            UNet2DConditionModel(
+                in_channels=n,
+                block_out_channels=(32, 32),
+                down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+                up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+                layers_per_block=1,
+                attention_head_dim=8,
+                cross_attention_dim=1024,
+            )
+            for n in (8, 13)
+        ]
+        return unets, AutoencoderKL(
+            block_out_channels=(32,) * 4,
+            down_block_types=["DownEncoderBlock2D"] * 4,
+            up_block_types=["UpDecoderBlock2D"] * 4,
+            layers_per_block=1,
+        )
+
+    monkeypatch.setattr(bench, "_paper_networks", small)
+    arguments = "--device cpu --steps 1 --frames 1 --singles 2 --paper-frames 1 --paper-steps 2 --json"
+    assert bench.main(arguments.split()) == 0
+    paper, ours = json.loads(capsys.readouterr().out)
+    assert ours["ratio_to_paper"] == pytest.approx(ours["frames_per_s"] / paper["frames_per_s"])
+    assert 0 < ours["p50_ms"] <= ours["p99_ms"]
