@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from realdiff_sim_bridge.adapters.base import CONTROL_PERIOD_NS, SimState, Simulator
+from realdiff_sim_bridge.disturbance import Disturbance
 from realdiff_sim_bridge.experts import ExpertStep
 from realdiff_sim_bridge.success import SuccessMonitor
 
@@ -56,7 +57,9 @@ class Tick:
     outcome: bool | None
 
 
-def play(simulator: Simulator, source: MotionSource, seed: int, rate_hz: float) -> Iterator[Tick]:
+def play(
+    simulator: Simulator, source: MotionSource, seed: int, rate_hz: float, disturbance_rad: float = 0.0
+) -> Iterator[Tick]:
     """Resets the scene and plays the task until success, the task's time limit or a while after the motion's end.
 
     The controller acts at 50 Hz; frame k is taken at the physics step nearest to k / rate_hz.
@@ -66,6 +69,7 @@ def play(simulator: Simulator, source: MotionSource, seed: int, rate_hz: float) 
         source: Motion source for the same task.
         seed: Seed of the reset and of the motion's variations.
         rate_hz: Camera frames per second of simulation time.
+        disturbance_rad: Size of the pushes that the arm gets on its way, see `Disturbance` [rad].
 
     Yields:
         The ticks in order of time; the caller renders when `frame` is set, before it asks for the next tick.
@@ -77,6 +81,7 @@ def play(simulator: Simulator, source: MotionSource, seed: int, rate_hz: float) 
     simulator.reset(seed)
     state = simulator.state()
     source.reset(state, seed)
+    disturbance = Disturbance(disturbance_rad, seed)
     monitor = SuccessMonitor(simulator.task)
     deadline_ns = round(simulator.task.horizon_s * 1e9)
     give_up_ns = _GIVE_UP_NS + round(simulator.task.success.hold_s * 1e9)
@@ -94,7 +99,7 @@ def play(simulator: Simulator, source: MotionSource, seed: int, rate_hz: float) 
         if control:
             moving = not source.finished
             step = source.act(state)
-            simulator.apply(step.command)
+            simulator.apply(disturbance.applied_to(step.command, state))
             controls += 1
             if moving and source.finished:
                 deadline_ns = min(deadline_ns, state.time_ns + give_up_ns)

@@ -148,10 +148,12 @@ class Recorder:
                     bag.write(message.topic, time_ns, encode(types[message.topic], message.fields))
 
             success, reason, time_ns = False, "", 0
+            settings = self.settings
+            ticks = play(self.simulator, self._source, seed, settings.rate_hz, settings.disturbance_rad)
             subtask = ""
             write([provenance_message(0, self.provenance(seed, None))], 0)
             try:
-                for number, tick in enumerate(play(self.simulator, self._source, seed, self.settings.rate_hz)):
+                for number, tick in enumerate(ticks):
                     time_ns = tick.state.time_ns
                     if number == 0:  # only now: a reset may have moved the camera
                         write([static_transforms(self.simulator.rig)], 0)

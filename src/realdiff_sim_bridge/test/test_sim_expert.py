@@ -66,6 +66,25 @@ def test_expert_succeeds_and_repeats_itself(simulator) -> None:
 
 
 @needs_gl
+def test_pushes_move_the_arm_but_not_what_is_asked_of_it(simulator) -> None:
+    """Under disturbances the commands stay those of an undisturbed demonstration, and the task still succeeds."""
+    expert = PickAndPlaceExpert(simulator.task)
+    plain, pushed = (list(play(simulator, expert, 11, 10.0, disturbance_rad=size)) for size in (0.0, 0.03))
+    assert pushed[-1].outcome is True
+    tracking = []
+    for quiet, loud in zip(plain, pushed, strict=False):
+        if quiet.step is None or loud.step is None or loud.step.subtask != "pick_can":
+            continue
+        np.testing.assert_allclose(loud.step.command.joint_positions, quiet.step.command.joint_positions, atol=1e-9)
+        far = np.linalg.norm(loud.state.tcp.position - loud.state.objects["can"].position) > 0.16
+        tracking.append((far, np.linalg.norm(loud.state.tcp.position - quiet.state.tcp.position)))
+    assert max(distance for far, distance in tracking if far) > 0.008
+    assert tracking[-1][1] < 0.003, "the hand is off the demonstrator's way where it grasps [m]"
+    again = list(play(simulator, expert, 11, 10.0, disturbance_rad=0.03))
+    assert np.array_equal(again[-1].state.robot.positions, pushed[-1].state.robot.positions)
+
+
+@needs_gl
 def test_command_belongs_to_its_pose(simulator) -> None:
     """The action's joints and end-effector pose say the same."""
     from realdiff_sim_bridge.kinematics import ArmKinematics

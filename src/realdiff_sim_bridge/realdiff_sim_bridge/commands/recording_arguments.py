@@ -39,6 +39,13 @@ def _rate(text: str) -> float:
     return value
 
 
+def _disturbance(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value <= 0.2:
+        raise argparse.ArgumentTypeError(f"a disturbance lies between 0 and 0.2 rad, got {text}")
+    return value
+
+
 def add_recording_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say what to record, how, and with how many processes."""
     add = parser.add_argument
@@ -66,6 +73,14 @@ def add_recording_arguments(parser: argparse.ArgumentParser) -> None:
         default="all",
         help="what varies beside the start poses (default all)",
     )
+    add(
+        "--disturbance",
+        type=_disturbance,
+        default=0.0,
+        metavar="RAD",
+        help="push the arm off its way while it demonstrates, so that policies see how to come back; 0.03 is about "
+        "15 mm of the hand (default 0)",
+    )
     add("--clock", action="store_true", help="record /clock as well")
 
 
@@ -87,6 +102,7 @@ def make_plan(arguments: argparse.Namespace, task: Task, source: SourceSpec) -> 
         quality=arguments.quality or default_quality(arguments.width),
         clock=arguments.clock,
         randomisation=arguments.randomisation,
+        disturbance_rad=arguments.disturbance,
     )
     return RecordingPlan(task, settings, arguments.storage, arguments.compression, source)
 

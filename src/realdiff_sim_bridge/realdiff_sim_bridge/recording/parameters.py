@@ -26,6 +26,10 @@ PARAMETERS: tuple[Parameter, ...] = (
         ("auto", "good", "fast"),
     ),
     Parameter("randomisation", "all", "what varies beside the start poses", ("none", "physics", "looks", "all")),
+    Parameter(
+        "disturbance", 0.0, "pushes the arm off its way while it demonstrates [rad]; 0.03 is about 15 mm of the hand",
+        bounds=(0.0, 0.2),
+    ),
     Parameter("clock", False, "record /clock as well"),
 )  # fmt: skip
 
@@ -49,6 +53,7 @@ def recording_plan(values: dict[str, Any], task: Task) -> RecordingPlan:
         quality=default_quality(width) if values["quality"] == "auto" else values["quality"],
         clock=bool(values["clock"]),
         randomisation=values["randomisation"],
+        disturbance_rad=float(values["disturbance"]),
     )
     return RecordingPlan(task, settings, values["storage"], values["compression"])
 

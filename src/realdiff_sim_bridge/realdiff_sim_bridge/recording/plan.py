@@ -29,6 +29,7 @@ class Settings:
         quality: Looks of the colour image.
         clock: Also record /clock.
         randomisation: What every reset varies beside the start poses.
+        disturbance_rad: Size of the pushes that the arm gets on its way (standard deviation of a joint's offset [rad]).
         simulator: Name of the simulator.
     """
 
@@ -39,6 +40,7 @@ class Settings:
     quality: Quality = "good"
     clock: bool = False
     randomisation: Level = "all"
+    disturbance_rad: float = 0.0
     simulator: str = "mujoco"
 
     def notes(self) -> dict[str, str]:
