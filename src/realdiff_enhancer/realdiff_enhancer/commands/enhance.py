@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from realdiff_core.cli import parser, progress, run_command
 
 from realdiff_enhancer.models.registry import DEFAULT_MODEL, model_descriptions, model_names
 
+if TYPE_CHECKING:
+    from realdiff_core.worker_pool import Workers
+
+    from realdiff_enhancer.bag_farm import EnhancePlan
+
 _EXAMPLES = """\
   ros2 run realdiff_enhancer enhance episodes/episode_000000 -o enhanced
   ros2 run realdiff_enhancer enhance episodes -o enhanced --model disparity --draws 4
+  ros2 run realdiff_enhancer enhance episodes -o /shared/enhanced --ray 10.0.0.5:6379 --workers 64
   ros2 run realdiff_enhancer enhance big_bag -o enhanced --steps 4 --resume
 
 OUT is a bag where IN is a bag, a folder of bags where IN is one. Several draws write OUT/draw_000, OUT/draw_001, …
@@ -45,6 +52,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="frames at once; never changes the result (default: 8)",
     )
+    add(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="bags enhanced at the same time; never changes the result (default: one a core, or one a GPU)",
+    )
+    add("--ray", metavar="ADDRESS", help="let the workers run on the Ray cluster there (auto: the one on this machine)")
     add("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     add("--storage", choices=("mcap", "sqlite3"), help="storage of the output (default: as the input)")
     add("--compression", choices=("none", "zstd"), default="none", help="compression of the output (default: none)")
@@ -58,12 +72,28 @@ def build_parser() -> argparse.ArgumentParser:
     return arguments
 
 
+def _workers(arguments: argparse.Namespace, plan: EnhancePlan, bags: int) -> Workers | None:
+    """The workers that are asked for; None where this process does it by itself."""
+    from realdiff_core.errors import ConfigError
+
+    from realdiff_enhancer.bag_farm import local_workers
+
+    if arguments.workers is not None and arguments.workers < 1:
+        raise ConfigError("--workers is too small", expected="≥ 1", got=arguments.workers)
+    if arguments.ray is None:
+        return local_workers(plan, bags, arguments.workers)
+    from realdiff_core.ray_workers import RayWorkers
+
+    return RayWorkers(plan, arguments.ray, arguments.workers, gpus=1.0 if arguments.device.startswith("cuda") else 0.0)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line."""
     arguments = build_parser().parse_args(argv)
     from realdiff_core.config import camera_profile
 
     from realdiff_enhancer.bag_enhancer import count_frames, enhance, output_paths
+    from realdiff_enhancer.bag_farm import EnhancePlan, enhance_folder
     from realdiff_enhancer.job import EnhanceOptions
     from realdiff_enhancer.memory import keep_freed_memory
     from realdiff_enhancer.models.registry import create_model
@@ -84,14 +114,19 @@ def main(argv: list[str] | None = None) -> int:
     )
     profile = camera_profile(arguments.profile)
     # Cheap checks first: loading a model takes seconds.
-    frames = sum(
-        count_frames(bag, options) for bag, _ in output_paths(arguments.input, arguments.output, options.draws)
-    )
-    model = create_model(
-        options.model, profile=profile, steps=options.steps, device=arguments.device, weights=arguments.weights
-    )
-    with progress(f"enhance ({options.model})", frames) as bar:
-        result = enhance(arguments.input, arguments.output, model, profile, options, bar.advance)
+    bags = output_paths(arguments.input, arguments.output, options.draws)
+    frames = sum(count_frames(bag, options) for bag, _ in bags)
+    plan = EnhancePlan(options.model, profile, options.steps, arguments.device, arguments.weights)
+    workers = _workers(arguments, plan, len(bags))
+    if workers is not None:
+        with progress(f"enhance ({options.model}, {workers.size} workers)", len(bags), "bags") as bar:
+            result = enhance_folder(arguments.input, arguments.output, workers, options, lambda _: bar.advance(1))
+    else:
+        model = create_model(
+            options.model, profile=profile, steps=options.steps, device=arguments.device, weights=arguments.weights
+        )
+        with progress(f"enhance ({options.model})", frames) as bar:
+            result = enhance(arguments.input, arguments.output, model, profile, options, bar.advance)
     speed = result.frames / result.seconds if result.seconds else 0.0
     parts = [f"{result.frames} frames in {result.seconds:.1f} s ({speed:.1f} frames/s)"]
     if result.resumed:
