@@ -12,6 +12,7 @@ from realdiff_core.errors import ConfigError
 from torch import Tensor
 
 from ...data.pairs import PairPack
+from ...data.splits import refuse_held_out
 from ..codec import round_trip_error_mm
 from ..conditioning import Scene, known_mask, pad_to_multiple
 from ..networks import FINE_RESIDUAL_FACTOR
@@ -56,11 +57,12 @@ class PairStore:
             The pairs; None if validation pairs are asked for and there are none.
 
         Raises:
-            ConfigError: image sizes differ, or there is nothing to train on.
+            ConfigError: image sizes differ, there is nothing to train on, or a pack holds frames of held-out scenes.
         """
         parts: list[tuple[Tensor, ...]] = []
         for pack_config in config.packs:
             pack = PairPack.load(pack_config.path)
+            refuse_held_out(pack, where=pack_config.path)
             frames = pack.validation_indices() if validation else pack.training_indices()
             if not len(frames):
                 continue
