@@ -114,7 +114,8 @@ def _assert_rectified(camera: CameraModel, left: np.ndarray, right: np.ndarray) 
 
 def test_left_and_right_views_agree_with_the_baseline() -> None:
     _require_gl()
-    from realdiff_sim_bridge.stereo.scenes import RandomScene, SceneRenderer
+    from realdiff_sim_bridge.stereo.scene_views import SceneRenderer
+    from realdiff_sim_bridge.stereo.scenes import RandomScene
 
     camera = CAMERAS["640x480"]
     rng = np.random.default_rng(3)
@@ -159,7 +160,7 @@ def test_statistics_recover_a_known_residual() -> None:
 def test_the_robots_cell_as_a_scene() -> None:
     _require_gl()
     from realdiff_sim_bridge.stereo.robot_scene import RobotScene
-    from realdiff_sim_bridge.stereo.scenes import SceneRenderer
+    from realdiff_sim_bridge.stereo.scene_views import SceneRenderer
 
     camera = CAMERAS["640x480"]
     rng = np.random.default_rng(0)

@@ -117,7 +117,7 @@ class _LiveScene:
 class _StereoCamera:
     def __init__(self, simulator: Simulator, seed: int) -> None:
         from realdiff_sim_bridge.scene.build import DEPTH_CAMERA
-        from realdiff_sim_bridge.stereo.scenes import SceneRenderer
+        from realdiff_sim_bridge.stereo.scene_views import SceneRenderer
         from realdiff_sim_bridge.stereo.sensor import StereoSensor
         from realdiff_sim_bridge.stereo.settings import load_ranges
 

@@ -16,7 +16,8 @@ from realdiff_core.camera import CameraModel
 from realdiff_core.cli import progress
 from realdiff_core.errors import OutputError
 
-from realdiff_sim_bridge.stereo.scenes import RandomScene, RenderedScene, Scene, SceneRenderer, is_plausible
+from realdiff_sim_bridge.stereo.scene_views import RenderedScene, Scene, SceneRenderer, is_plausible
+from realdiff_sim_bridge.stereo.scenes import RandomScene
 from realdiff_sim_bridge.stereo.sensor import StereoSensor
 from realdiff_sim_bridge.stereo.settings import StereoRanges, require_trainable
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from realdiff_core.camera import CameraModel
 
 from realdiff_sim_bridge.stereo.materials import Material, random_glass, random_material
-from realdiff_sim_bridge.stereo.scenes import GLASS_GROUP, look_at
+from realdiff_sim_bridge.stereo.scene_views import GLASS_GROUP, look_at
 
 Vector = NDArray[np.float64]
 
