@@ -9,9 +9,9 @@ import pytest
 from realdiff_core.camera import CameraModel
 from realdiff_core.errors import CameraError
 from realdiff_sim_bridge.stereo.arrays import make_arrays
-from realdiff_sim_bridge.stereo.infrared import ImagerView, Optics
+from realdiff_sim_bridge.stereo.infrared import ImagerView, Optics, stack_views
 from realdiff_sim_bridge.stereo.sensor import StereoFrame, StereoSensor
-from realdiff_sim_bridge.stereo.settings import StereoSettings, load_ranges
+from realdiff_sim_bridge.stereo.settings import PURPOSES, StereoSettings, load_ranges
 from realdiff_sim_bridge.stereo.statistics import statistics_of
 from realdiff_sim_bridge.stereo.unit import make_unit
 
@@ -78,7 +78,7 @@ def test_residual_is_smooth_and_mostly_static() -> None:
     assert along_rows["8"] > along_columns["8"]  # elongated along the rows
     change = (frames[0].disparity - frames[1].disparity) / np.sqrt(2)
     error = frames[0].disparity - FACTOR / clean
-    assert 0 < np.nanstd(change) < 0.5 * np.nanstd(error)  # pattern, speckle and calibration stay, image noise doesn't
+    assert 0 < np.nanstd(change) < 0.65 * np.nanstd(error)  # pattern, speckle and calibration stay, image noise doesn't
 
 
 def test_disparity_and_depth_are_quantised() -> None:
@@ -90,16 +90,48 @@ def test_disparity_and_depth_are_quantised() -> None:
     assert np.array_equal(np.isfinite(frame.depth), np.isfinite(frame.disparity))
 
 
-@pytest.mark.parametrize(("albedo", "gloss"), [(0.008, 0.0), (0.1, 0.97)], ids=["dark", "specular"])
-def test_difficult_surfaces_drop_out(albedo: float, gloss: float) -> None:
-    views = [_patch(1.2, x, patch_z=1.1, albedo=albedo, gloss=gloss) for x in (0.0, BASELINE)]
-    plain = [_patch(1.2, x, patch_z=1.1) for x in (0.0, BASELINE)]
-    sensor = StereoSensor(CAMERA, SETTINGS, 0)
+@pytest.mark.parametrize("purpose", PURPOSES)
+def test_difficult_surfaces_drop_out(purpose: str) -> None:
+    """Dark (2 % reflectance) and specular surfaces become holes, glass is not measured; matt mid-grey is."""
+    sensor = StereoSensor(CAMERA, load_ranges(purpose).middle(), 0)
     inside = np.zeros((480, 640), bool)
     inside[205:275, 285:355] = True
-    usable = np.abs(sensor.measure(*views, 1).depth - 1.1) < 0.02  # neither a hole nor a wrong match
-    assert usable[inside].mean() < 0.4
-    assert (np.abs(sensor.measure(*plain, 1).depth - 1.1) < 0.02)[inside].mean() > 0.95
+
+    def shares(albedo: float, gloss: float, transmission: float = 0.0) -> tuple[float, float]:
+        """Shares of the patch that become holes and that are measured where the patch is."""
+        views = []
+        for x in (0.0, BASELINE):
+            view = _patch(1.2, x, patch_z=1.1, albedo=albedo, gloss=gloss)
+            pane = np.where(view.depth < 1.15, np.float32(transmission), np.float32(0))
+            views.append(dataclasses.replace(view, transmission=pane, behind=_tilted_wall(1.2, 0.0, x)))
+        depth = sensor.measure(views[0], views[1], 1, _full(1.2) if transmission else None).depth[inside]
+        return float(np.isnan(depth).mean()), float((np.abs(depth - 1.1) < 0.03).mean())
+
+    grey_holes, grey_measured = shares(0.2, 0.0)
+    assert grey_holes < 0.02
+    assert grey_measured > 0.97
+    for albedo, gloss in ((0.02, 0.0), (0.1, 0.97)):
+        holes, measured = shares(albedo, gloss)
+        assert holes > 0.6
+        assert measured < 0.35
+    _, measured = shares(0.05, 0.95, transmission=0.85)
+    assert measured < 0.1
+
+
+def test_what_is_mirrored_is_not_scattered() -> None:
+    """The mirrored share rises with gloss and towards grazing incidence, and takes the light from the diffuse part."""
+    dark = SETTINGS.model_copy(update={"highlight": 0.0, "reflection": 0.0})  # nothing bright is mirrored
+    optics = Optics(make_arrays("numpy"), CAMERA, dark, make_unit(dark, CAMERA, 0))
+    arrays = make_arrays("numpy")
+
+    def light(gloss: float, slope: float) -> float:
+        view = dataclasses.replace(_tilted_wall(1.0, slope, 0.0), gloss=_full(gloss))
+        return float(optics.radiance(stack_views(arrays, [view]), 0, None)[0, 200:280, 280:360].mean())
+
+    frontal = [light(gloss, 0.0) / light(0.0, 0.0) for gloss in (0.3, 0.6, 0.97)]
+    for gloss, found in zip((0.3, 0.6, 0.97), frontal, strict=True):
+        assert found == pytest.approx((1 - gloss * (0.04 + 0.8 * gloss**2)) ** 2, rel=0.02)
+    assert light(0.3, 5.0) / light(0.0, 5.0) < 0.9 * frontal[0]
 
 
 @pytest.mark.parametrize("transmission", [0.5, 0.85])

@@ -36,6 +36,10 @@ class Arrays(Protocol):
         """Bring an array back to NumPy."""
         ...
 
+    def counting(self, count: int) -> Array:
+        """The numbers 0 … count − 1, float32 [count]."""
+        ...
+
     def real(self, values: Array) -> Array:
         """Convert to float32."""
         ...
@@ -56,8 +60,21 @@ class Arrays(Protocol):
         """Largest value in a window of (2·radius + 1) pixels, float32 [B,H,W]; nothing beyond the borders counts."""
         ...
 
-    def ranked(self, images: Array, share: float) -> Array:
-        """The value [B] below which `share` of each image's values lie (the nearest rank, no interpolation)."""
+    def bilinear(self, images: Array, x: Array, y: Array) -> Array:
+        """Values between pixels, clipped at the borders.
+
+        Args:
+            images: float32, one image [h,w] for all places, or [B,h,w], one for each frame of the places.
+            x: float32 places, of any shape for one image, [B,H,W] or [1,H,W] for several.
+            y: the same along columns.
+
+        Returns:
+            float32, in the shape of the places (with B frames).
+        """
+        ...
+
+    def sample_rows(self, images: Array, disparity: Array) -> Array:
+        """Images float32 [B,H,W] at x − disparity, cubic between columns (Keys, a = −0.5), clipped at the borders."""
         ...
 
     def normals(self, seeds: NDArray[np.uint64], stream: int, height: int, width: int) -> Array:

@@ -27,6 +27,10 @@ class NumpyArrays:
         """See `Arrays`."""
         return values
 
+    def counting(self, count: int) -> NDArray[np.float32]:
+        """See `Arrays`."""
+        return np.arange(count, dtype=np.float32)
+
     def real(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """See `Arrays`."""
         return values.astype(np.float32)
@@ -42,19 +46,32 @@ class NumpyArrays:
     def blur(self, images: NDArray[np.float32], sigma_x: float, sigma_y: float) -> NDArray[np.float32]:
         """See `Arrays`."""
         kernel_x, kernel_y = gaussian_kernel(sigma_x), gaussian_kernel(sigma_y)
-        done = [cv2.sepFilter2D(image, cv2.CV_32F, kernel_x, kernel_y) for image in images]
-        return np.asarray(np.stack(done), dtype=np.float32)
+        out = np.empty_like(images)
+        compiled.for_each(lambda i: cv2.sepFilter2D(images[i], cv2.CV_32F, kernel_x, kernel_y, out[i]), len(images))
+        return out
 
     def highest(self, images: NDArray[np.float32], radius_x: int, radius_y: int) -> NDArray[np.float32]:
         """See `Arrays`."""
         kernel = np.ones((2 * radius_y + 1, 2 * radius_x + 1), np.uint8)
         return np.asarray(np.stack([cv2.dilate(image, kernel) for image in images]), dtype=np.float32)
 
-    def ranked(self, images: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+    def bilinear(
+        self, images: NDArray[np.float32], x: NDArray[np.float32], y: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
         """See `Arrays`."""
-        flat = images.reshape(len(images), -1)
-        rank = round(share * (flat.shape[1] - 1))
-        return np.asarray(np.partition(flat, rank, axis=1)[:, rank])
+        if images.ndim == 3:
+            frames = range(len(images))
+            return np.stack([self.bilinear(images[i], x[i % len(x)], y[i % len(y)]) for i in frames])
+        out = np.empty(x.shape, np.float32)
+        compiled.bilinear(images, x.reshape(-1), y.reshape(-1), out.reshape(-1))
+        return out
+
+    def sample_rows(self, images: NDArray[np.float32], disparity: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Arrays`."""
+        out = np.empty_like(images)
+        for image, places, into in zip(images, disparity, out, strict=True):
+            compiled.sample_rows(image, places, into)
+        return out
 
     def normals(self, seeds: NDArray[np.uint64], stream: int, height: int, width: int) -> NDArray[np.float32]:
         """See `Arrays`."""

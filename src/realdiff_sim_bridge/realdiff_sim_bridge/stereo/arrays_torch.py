@@ -34,15 +34,28 @@ class TorchArrays:
             # Rounded products would make the blurs differ from NumPy's in the fourth digit.
             torch.backends.cudnn.allow_tf32 = False
         self._kernels: dict[float, Tensor] = {}
+        self._locked: dict[tuple[tuple[int, ...], torch.dtype], Tensor] = {}
         self._matcher = SemiGlobalTorch()
 
     def upload(self, values: NDArray[Any]) -> Tensor:
         """See `Arrays`."""
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+        tensor = torch.from_numpy(np.ascontiguousarray(values))
+        if self.device.type == "cuda":  # from locked memory the GPU fetches by itself, while the CPU goes on
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
 
     def download(self, values: Tensor) -> NDArray[Any]:
         """See `Arrays`."""
-        return np.asarray(values.cpu().numpy())
+        if self.device.type != "cuda":
+            return np.asarray(values.cpu().numpy())
+        key = tuple(values.shape), values.dtype
+        if key not in self._locked:  # kept, and small in number: locking memory takes time
+            self._locked[key] = torch.empty(key[0], dtype=key[1], pin_memory=True)
+        return np.array(self._locked[key].copy_(values).numpy())
+
+    def counting(self, count: int) -> Tensor:
+        """See `Arrays`."""
+        return torch.arange(count, dtype=torch.float32, device=self.device)
 
     def real(self, values: Tensor) -> Tensor:
         """See `Arrays`."""
@@ -74,10 +87,29 @@ class TorchArrays:
         window = (2 * radius_y + 1, 2 * radius_x + 1)
         return functional.max_pool2d(images[:, None], window, 1, (radius_y, radius_x))[:, 0]
 
-    def ranked(self, images: Tensor, share: float) -> Tensor:
+    def bilinear(self, images: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """See `Arrays`."""
-        flat = images.reshape(len(images), -1)
-        return flat.sort(dim=1).values[:, round(share * (flat.shape[1] - 1))]
+        height, width = images.shape[-2:]
+        x, y = x.clip(0, width - 1.001), y.clip(0, height - 1.001)
+        column, row = x.to(torch.int64), y.to(torch.int64)
+        right, down = x - column.to(torch.float32), y - row.to(torch.float32)
+        index = row * width + column
+        if images.ndim == 3:
+            index = index + torch.arange(len(images), device=images.device)[:, None, None] * (height * width)
+        above = images.take(index) * (1 - right) + images.take(index + 1) * right
+        below = images.take(index + width) * (1 - right) + images.take(index + width + 1) * right
+        return above * (1 - down) + below * down
+
+    def sample_rows(self, images: Tensor, disparity: Tensor) -> Tensor:
+        """See `Arrays`."""
+        count, height, width = images.shape
+        columns = torch.arange(width, dtype=torch.float32, device=self.device)
+        rows = torch.arange(count * height, device=self.device).reshape(count, height, 1) * width
+        x = (columns - disparity).clip(1, width - 2.001)
+        whole = x.to(torch.int64)
+        t = x - whole.to(torch.float32)
+        p0, p1, p2, p3 = (images.take(rows + whole + offset) for offset in (-1, 0, 1, 2))
+        return p1 + 0.5 * t * (p2 - p0 + t * (2 * p0 - 5 * p1 + 4 * p2 - p3 + t * (3 * (p1 - p2) + p3 - p0)))
 
     def normals(self, seeds: NDArray[np.uint64], stream: int, height: int, width: int) -> Tensor:
         """See `Arrays`."""

@@ -7,12 +7,14 @@ threads may not be entered from several Python threads).
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from realdiff_sim_bridge.stereo.census import COST_MAX, PAIRS
@@ -20,6 +22,7 @@ from realdiff_sim_bridge.stereo.noise import MULTIPLIERS, STEP
 
 _THREADS = 2
 _ABOVE = 255 - 55  # stands for the missing neighbours at both ends of the disparities; the largest small penalty is 55
+_KEY_BITS = 12  # of a disparity in a key; sums of four paths have ten
 _OFFSETS = np.array(PAIRS, np.int64)
 _REACH = int(np.abs(_OFFSETS).max())
 _M1, _M2, _STEP = np.uint32(MULTIPLIERS[0]), np.uint32(MULTIPLIERS[1]), np.uint32(STEP)
@@ -47,6 +50,12 @@ def _spread(function: Any, length: int, *arguments: Any) -> None:
     jobs = [_pool().submit(function, bounds[i], bounds[i + 1], *arguments) for i in range(_THREADS)]
     for job in jobs:
         job.result()
+
+
+def for_each(work: Callable[[int], object], count: int) -> None:
+    """Do `work` (which must release the interpreter's lock) for 0 … count − 1 on the threads."""
+    for _ in _pool().map(work, range(count)):
+        pass
 
 
 def semi_global(
@@ -103,12 +112,37 @@ def _census(start: int, stop: int, padded: Any, codes: Any, offsets: Any, thresh
                 codes[y, x] = np.uint32(codes[y, x] << np.uint32(1)) | np.uint32(brighter)
 
 
+def _count_bits(typing: Any, byte: Any) -> Any:  # pragma: no cover
+    """Set bits of a byte by LLVM's own means: 32 bytes at once, where arithmetic on words manages eight."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.uint8(types.uint8), generate
+
+
+_bits: Any = intrinsic(_count_bits)
+
+
 @njit(nogil=True, cache=True)
-def _bits(word: Any) -> Any:  # pragma: no cover
-    word = word - ((word >> np.uint32(1)) & np.uint32(0x55555555))
-    word = (word & np.uint32(0x33333333)) + ((word >> np.uint32(2)) & np.uint32(0x33333333))
-    word = (word + (word >> np.uint32(4))) & np.uint32(0x0F0F0F0F)
-    return np.uint8(np.uint32(word * np.uint32(0x01010101)) >> np.uint32(24))
+def _split(codes: Any, planes: Any) -> None:  # pragma: no cover
+    """Codes of a row as four planes of bytes, in reversed order: then x − d runs forwards with d."""
+    width = codes.size
+    for x in range(width):
+        for plane in range(4):
+            planes[plane, width - 1 - x] = np.uint8(codes[x] >> np.uint32(8 * plane))
+
+
+@njit(nogil=True, cache=True)
+def _costs(code: Any, planes: Any, start: int, cost: Any) -> None:  # pragma: no cover
+    """Hamming distances of one code to those in `planes` [4,…] from `start` on."""
+    p, q, r, s = planes[0, start:], planes[1, start:], planes[2, start:], planes[3, start:]
+    a, b = np.uint8(code), np.uint8(code >> np.uint32(8))
+    c, d = np.uint8(code >> np.uint32(16)), np.uint8(code >> np.uint32(24))
+    for k in range(cost.size):
+        low = np.uint8(_bits(np.uint8(a ^ p[k])) + _bits(np.uint8(b ^ q[k])))
+        high = np.uint8(_bits(np.uint8(c ^ r[k])) + _bits(np.uint8(d ^ s[k])))
+        cost[k] = np.uint8(low + high)
 
 
 @njit(nogil=True, cache=True)
@@ -134,14 +168,13 @@ def _along_rows(
     width, disparities = cost.shape[1], cost.shape[2]
     before = np.full(disparities + 2, _ABOVE, np.uint8)
     after = before.copy()
+    planes = np.zeros((4, width + disparities), np.uint8)
     p1, p2 = np.uint8(small), np.uint8(large)
     for y in range(start, stop):
+        _split(right[y], planes)
         for x in range(width):
-            inside = min(disparities, x + 1)
-            for d in range(inside):
-                cost[y, x, d] = _bits(left[y, x] ^ right[y, x - d])
-            for d in range(inside, disparities):
-                cost[y, x, d] = np.uint8(COST_MAX)
+            _costs(left[y, x], planes, width - 1 - x, cost[y, x])
+            cost[y, x, x + 1 :] = np.uint8(COST_MAX)
         for backwards in range(2):
             before[1:-1] = 0
             least = np.uint8(0)
@@ -183,40 +216,75 @@ def _along_columns(start: int, stop: int, cost: Any, total: Any, small: int, lar
 def _choose(
     start: int, stop: int, total: Any, uniqueness: int, agreement: int, disparity: Any, valid: Any
 ) -> None:  # pragma: no cover
-    """Lowest sum per pixel, its fraction, uniqueness and left-right agreement."""
+    """Lowest sum per pixel, its fraction, uniqueness and left-right agreement.
+
+    A key holds a sum and below it the disparity, so that the least key is the first of the lowest sums. Keys of the
+    right image are gathered on the way, in reversed order: its pixel x − d then runs forwards with d.
+    """
     width, disparities = total.shape[1], total.shape[2]
+    none, digits, mask = np.int32(2**30), np.int32(_KEY_BITS), np.int32(2**_KEY_BITS - 1)
+    keys = np.empty(disparities, np.int32)
+    right = np.empty(width + disparities, np.int32)
     chosen = np.empty(width, np.int64)
     for y in range(start, stop):
+        right[:] = none
         for x in range(width):
-            sums = total[y, x]
-            low = sums[0]
-            for d in range(1, disparities):
-                low = min(low, sums[d])
-            best = 0
-            while sums[best] != low:
-                best += 1
-            second = np.int64(65535)
-            for d in range(best - 1):
-                second = min(second, np.int64(sums[d]))
-            for d in range(best + 2, disparities):
-                second = min(second, np.int64(sums[d]))
+            sums, seen = total[y, x], right[width - 1 - x : width - 1 - x + disparities]
+            least, second = none, none
+            for d in range(disparities):
+                key = np.int32(np.int32(np.int32(sums[d]) << digits) | np.int32(d))
+                keys[d] = key
+                seen[d] = min(seen[d], key)
+                least = min(least, key)
+            best = np.int64(least & mask)
+            keys[max(best - 1, 0) : best + 2] = none
+            for d in range(disparities):
+                second = min(second, keys[d])
             chosen[x] = best
-            valid[y, x] = second * (100 - uniqueness) > np.int64(low) * 100
+            low = np.int64(least >> digits)
+            valid[y, x] = np.int64(second >> digits) * (100 - uniqueness) > low * 100
             fraction = np.float32(0)
             if 0 < best < disparities - 1:
                 before, after = np.int64(sums[best - 1]), np.int64(sums[best + 1])
-                depth = 2 * (max(before, after) - np.int64(low))
+                depth = 2 * (max(before, after) - low)
                 if depth > 0:
                     fraction = np.float32(before - after) / np.float32(depth)
             disparity[y, x] = np.float32(best) + fraction
         for x in range(width):
             at = x - chosen[x]
-            if at < 0:
+            if at < 0 or abs(np.int64(right[width - 1 - at] & mask) - chosen[x]) > agreement:
                 valid[y, x] = False
-                continue
-            low, best = np.int64(65536), 0
-            for d in range(min(disparities, width - at)):
-                if np.int64(total[y, at + d, d]) < low:
-                    low, best = np.int64(total[y, at + d, d]), d
-            if abs(best - chosen[x]) > agreement:
-                valid[y, x] = False
+
+
+@njit(nogil=True, cache=True)
+def bilinear(image: Any, x: Any, y: Any, out: Any) -> None:  # pragma: no cover
+    """Values of `image` [h,w] between its pixels at x, y [N], clipped at the borders (NaN: the first pixel)."""
+    height, width = image.shape
+    zero, one = np.float32(0), np.float32(1)
+    last_x, last_y = np.float32(width - 1.001), np.float32(height - 1.001)
+    for index in range(out.size):
+        at_x = min(x[index] if x[index] > zero else zero, last_x)
+        at_y = min(y[index] if y[index] > zero else zero, last_y)
+        column, row = int(at_x), int(at_y)
+        right, down = at_x - np.float32(column), at_y - np.float32(row)
+        above = image[row, column] * (one - right) + image[row, column + 1] * right
+        below = image[row + 1, column] * (one - right) + image[row + 1, column + 1] * right
+        out[index] = above * (one - down) + below * down
+
+
+@njit(nogil=True, cache=True)
+def sample_rows(image: Any, disparity: Any, out: Any) -> None:  # pragma: no cover
+    """Values of `image` [H,W] at x − disparity: Keys' cubic kernel, a = −0.5 (NaN: the first column)."""
+    height, width = image.shape
+    half, one, last = np.float32(0.5), np.float32(1), np.float32(width - 2.001)
+    two, three, four, five = np.float32(2), np.float32(3), np.float32(4), np.float32(5)
+    for y in range(height):
+        row = image[y]
+        for x in range(width):
+            at = np.float32(x) - disparity[y, x]
+            at = min(at if at > one else one, last)
+            whole = np.uint32(at)
+            t = at - np.float32(whole)
+            p0, p1, p2, p3 = row[whole - 1], row[whole], row[whole + 1], row[whole + 2]
+            cubic = two * p0 - five * p1 + four * p2 - p3 + t * (three * (p1 - p2) + p3 - p0)
+            out[y, x] = p1 + half * t * (p2 - p0 + t * cubic)

@@ -23,6 +23,7 @@ from realdiff_sim_bridge.stereo.unit import (
 Float = NDArray[np.float32]
 
 _NOWHERE_M = 50.0  # depth of pixels without a surface
+_MATT = 0.02  # gloss up to which nothing is mirrored
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,7 @@ class Optics:
         return Surfaces(moved(filled), moved(behind.albedo), moved(behind.gloss))
 
     def _frames(self, like: Array) -> Array:
-        return self._arrays.upload(np.arange(len(like), dtype=np.int64)[:, None, None])
+        return self._arrays.whole(self._arrays.counting(len(like)))[:, None, None]
 
     def _shade(
         self,
@@ -239,26 +240,35 @@ class Optics:
         light = self._light
         directed = xp.clip(normal[0] * light[0] + normal[1] * light[1] + normal[2] * light[2], 0, 1)
         ambient = s.ambient * ((1 - s.ambient_direction) + s.ambient_direction * 1.6 * directed)
-        # Energy goes into the mirror direction or into the diffuse part, not into both.
-        diffuse = view.albedo * (1 - 0.6 * view.gloss)
-        mirrored = 0.0 * depth
-        if bool((view.gloss > 0.02).any()):
-            mirrored = self._mirrored(view, (x, y, depth), (from_x, distance), normal, power, square)
-        return _Light(diffuse * ambient, diffuse * power * facing, mirrored)
+        scattered, mirrored = view.albedo, 0.0
+        shiny = xp.argwhere((view.gloss > _MATT).reshape(-1))[:, 0]
+        if len(shiny):
+            share, glow = self._mirrored(view, shiny, (x, y, depth), (from_x, distance, square), normal, power)
+            # What is mirrored isn't scattered: neither on the light's way in nor on its way out.
+            scattered = view.albedo * xp.square(1 - self._spread(share, shiny, depth))
+            mirrored = self._spread(glow, shiny, depth)
+        return _Light(scattered * ambient, scattered * power * facing, mirrored)
+
+    def _spread(self, values: Array, index: Array, like: Array) -> Array:
+        """Values at some flat indices, 0 elsewhere, in the shape of `like`."""
+        out = self._xp.zeros_like(like)
+        out.reshape(-1)[index] = values
+        return out
 
     def _dots(self, tan_x: Array, tan_y: Array, depth: Array, imager: int) -> Array:
         """Dot pattern with this imager's laser speckle."""
         xp = self._xp
         at_x, at_y = tan_x * PATTERN_SCALE, tan_y * PATTERN_SCALE
-        dots = self._bilinear(self._pattern, at_x + FIELD_X * PATTERN_SCALE, at_y + FIELD_Y * PATTERN_SCALE)
+        left, top = FIELD_X * PATTERN_SCALE, FIELD_Y * PATTERN_SCALE
+        dots = self._arrays.bilinear(self._pattern, at_x + left, at_y + top)
         inside = (xp.abs(tan_x) < FIELD_X) & (xp.abs(tan_y) < FIELD_Y)
         dots = xp.where(inside, dots, 0.0)
         if self._settings.speckle == 0:
             return dots
         # Changes when camera or surface move by millimetres, stands still with them, and is independent in the two
         # imagers: that is why an active-stereo camera's error is much larger in space than in time.
-        column = self._arrays.whole(at_x + depth * 1700 + 2**20) % SPECKLE_SIZE
-        row = self._arrays.whole(at_y + depth * 2300 + 2**20) % SPECKLE_SIZE
+        column = self._arrays.whole(at_x + depth * 1700 + 2**20) & (SPECKLE_SIZE - 1)
+        row = self._arrays.whole(at_y + depth * 2300 + 2**20) & (SPECKLE_SIZE - 1)
         grain = xp.take(self._speckle[imager], row * SPECKLE_SIZE + column)
         return dots * xp.clip(1 + self._settings.speckle * grain, 0, None)
 
@@ -274,59 +284,66 @@ class Optics:
     def _mirrored(
         self,
         view: Surfaces,
+        index: Array,
         point: tuple[Array, Array, Array],
-        projector: tuple[Array, Array],
+        projector: tuple[Array, Array, Array],
         normal: tuple[Array, Array, Array],
         power: Array,
-        square: Array,
-    ) -> Array:
-        """Highlight of the projector (Blinn–Phong lobe) and mirrored surroundings, by Schlick's Fresnel term."""
+    ) -> tuple[Array, Array]:
+        """What shiny pixels mirror: highlight of the projector, and surroundings.
+
+        Schlick's Fresnel term ("An inexpensive BRDF model", 1994) and a Blinn–Phong lobe of constant energy: a smoother
+        surface's highlight is narrower and brighter.
+
+        Args:
+            view: the surfaces.
+            index: flat indices [N] of the shiny pixels.
+            point: x, y, z of every pixel.
+            projector: x from the projector, distance from it, and the distance's square.
+            normal: x, y, z.
+            power: the projector's light at every pixel.
+
+        Returns:
+            Share of the light that is mirrored and the mirrored light, float32 [N].
+        """
         xp, s = self._xp, self._settings
-        x, y, depth = point
-        from_x, distance = projector
+
+        def picked(values: Array) -> Array:
+            return xp.take(values, index)
+
+        gloss = picked(view.gloss)
+        x, y, depth = (picked(values) for values in point)
+        from_x, distance, square = (picked(values) for values in projector)
+        normal_x, normal_y, normal_z = (picked(values) for values in normal)
         far = xp.sqrt(x * x + y * y + depth * depth)
         half = (-x / far - from_x / distance, -y / far - y / distance, -depth / far - depth / distance)
         length = xp.sqrt(half[0] * half[0] + half[1] * half[1] + half[2] * half[2])
-        facing = (normal[0] * half[0] + normal[1] * half[1] + normal[2] * half[2]) / length
-        sharpness = 8 + 400 * view.gloss * view.gloss
-        lobe = xp.exp(sharpness * xp.log(xp.clip(facing, 1e-4, 1)))
-        cosine = xp.clip(-(normal[0] * x + normal[1] * y + normal[2] * depth) / far, 0, 1)
-        base = 0.04 + 0.8 * view.gloss * view.gloss
+        facing = (normal_x * half[0] + normal_y * half[1] + normal_z * half[2]) / length
+        sharpness = xp.exp2(3 + 8 * gloss)
+        lobe = (sharpness + 8) / 8 * xp.exp(sharpness * xp.log(xp.clip(facing, 1e-4, 1)))
+        cosine = xp.clip(-(normal_x * x + normal_y * y + normal_z * depth) / far, 0, 1)
+        base = 0.04 + 0.8 * gloss * gloss
         if view.transmission is not None:
-            base = xp.where(view.transmission > 0, 0.04, base)  # glass mirrors 4 %, metal most of the light
+            base = xp.where(picked(view.transmission) > 0, 0.08, base)  # both sides of a pane: 4 % each
         graze = 1 - cosine
-        fresnel = base + (1 - base) * (graze * graze) * (graze * graze) * graze
+        share = gloss * (base + (1 - base) * (graze * graze) * (graze * graze) * graze)
         # Mirror direction, towards surroundings a few metres away, not at infinity.
         towards = (
-            2 * cosine * normal[0] + x / far + x / 2.5,
-            2 * cosine * normal[1] + y / far + y / 2.5,
-            2 * cosine * normal[2] + depth / far + depth / 2.5,
+            2 * cosine * normal_x + x / far + x / 2.5,
+            2 * cosine * normal_y + y / far + y / 2.5,
+            2 * cosine * normal_z + depth / far + depth / 2.5,
         )
         length = xp.sqrt(towards[0] * towards[0] + towards[1] * towards[1] + towards[2] * towards[2]) + 1e-6
         scale = (SURROUNDINGS_SIZE - 1) / 2
-        around = self._bilinear(
-            self._surroundings, (towards[0] / length + 1) * scale, (towards[1] / length + 1) * scale
-        )
-        seen = s.highlight * lobe * (power + 0.1 * s.projector_power / square) + s.reflection * s.ambient * around
-        return view.gloss * fresnel * seen
-
-    def _bilinear(self, image: Array, x: Array, y: Array, base: Array | int = 0) -> Array:
-        """Look up an image [h,w], or frames from flat index `base` on, between pixels; clipped at the borders."""
-        xp, whole = self._xp, self._arrays.whole
-        height, width = image.shape[-2:]
-        x, y = xp.clip(x, 0, width - 1.001), xp.clip(y, 0, height - 1.001)
-        column, row = whole(x), whole(y)
-        right, down = x - self._arrays.real(column), y - self._arrays.real(row)
-        index = base + row * width + column
-        above = xp.take(image, index) * (1 - right) + xp.take(image, index + 1) * right
-        below = xp.take(image, index + width) * (1 - right) + xp.take(image, index + width + 1) * right
-        return above * (1 - down) + below * down
+        places = [(part / length + 1) * scale for part in towards[:2]]
+        around = self._arrays.bilinear(self._surroundings, places[0], places[1])
+        dots = s.highlight * lobe * (picked(power) + 0.1 * s.projector_power / square)
+        return share, share * (dots + s.reflection * s.ambient * around)
 
     def optics(self, light: Array, imager: int) -> Array:
         """Calibration error (of the right imager) and blur: float32 [B,H,W]."""
         if imager == 1:
-            frames = self._frames(light) * (self._camera.height * self._camera.width)
-            light = self._bilinear(light, self._columns + self._shift_x, self._rows + self._shift_y, frames)
+            light = self._arrays.bilinear(light, self._columns + self._shift_x, self._rows + self._shift_y)
         if self._settings.blur_px > 0:
             light = self._arrays.blur(light, self._settings.blur_px, self._settings.blur_px)
         return light
@@ -334,12 +351,19 @@ class Optics:
     def exposure(self, left: Array) -> tuple[Array, Array]:
         """Common exposure and gain, [B,1,1] each, from the left imager's light.
 
-        The 98th percentile is brought to the target, not the median: dots must not saturate, and they cover little.
+        Like the D4xx's firmware, the mean intensity is brought to a set point (its "mean intensity set point", 1536 of
+        4095 by default). Highlights count as what they are read as: saturated.
         """
         xp, s = self._xp, self._settings
-        level = xp.clip(self._arrays.ranked(left[:, ::2, ::2], 0.98), 1e-6, None)[:, None, None]
+        light = left[:, ::2, ::2]
+        level = self._mean(light)
+        level = xp.clip(self._mean(xp.minimum(light, level / s.exposure_target)), 1e-6, None)
         exposure = xp.clip(s.exposure_target / level, None, s.exposure_max)
         return exposure, xp.clip(s.exposure_target / (level * exposure), 1.0, s.gain_max)
+
+    def _mean(self, light: Array) -> Array:
+        """Mean of each image, [B,1,1], summed in double precision: the order of summation must not matter."""
+        return self._arrays.real(light.mean((1, 2), dtype=self._xp.float64))[:, None, None]
 
     def expose(self, light: Array, imager: int, exposure: Array, gain: Array, seeds: NDArray[np.uint64]) -> Array:
         """Shot and read noise, pixel response, saturation, 8 bits: float32 whole numbers [B,H,W] in 0…255."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from realdiff_sim_bridge.stereo.arrays import Array, Arrays
 from realdiff_sim_bridge.stereo.settings import StereoSettings
 
@@ -52,7 +50,7 @@ def match(arrays: Arrays, left: Array, right: Array, settings: StereoSettings, f
     # After the islands are gone: a stray match must not cut a piece out of a good surface.
     valid = valid & ~_near_jump(arrays, disparity, valid, settings)
     disparity = xp.round(disparity / settings.step_px) * settings.step_px
-    columns = arrays.upload(np.arange(left.shape[2], dtype=np.float32))
+    columns = arrays.counting(left.shape[2])
     # What lies left of the right image's border can't have been matched.
     valid = valid & (disparity >= smallest) & (disparity <= largest) & (columns >= disparity)
     return xp.where(valid, disparity, math.nan)
@@ -79,7 +77,7 @@ def _refine(
 
     both = arrays.blur(xp.concatenate([left, right], 0), 0.6, 0.6)
     a, source = both[:count], both[count:]
-    b = sample_rows(arrays, source, disparity)
+    b = arrays.sample_rows(source, disparity)
     saturated = arrays.real(left >= 254)
     mean_a, mean_b, mean_aa, mean_bb, mean_ab, share = means(a, b, a * a, b * b, a * b, saturated)
     var_a = xp.clip(mean_aa - mean_a * mean_a, 0, None)
@@ -99,20 +97,6 @@ def _refine(
 def _central_difference(arrays: Arrays, images: Array) -> Array:
     inner = (images[:, :, 2:] - images[:, :, :-2]) / 2
     return arrays.xp.concatenate([inner[:, :, :1], inner, inner[:, :, -1:]], 2)
-
-
-def sample_rows(arrays: Arrays, images: Array, disparity: Array) -> Array:
-    """Images [B,H,W] at x − disparity, cubic between columns (Keys' kernel, a = −0.5), clipped at the borders."""
-    xp = arrays.xp
-    count, height, width = images.shape
-    columns = arrays.upload(np.arange(width, dtype=np.float32))
-    rows = arrays.upload((np.arange(count * height, dtype=np.int64) * width).reshape(count, height, 1))
-    x = xp.clip(columns - disparity, 1, width - 2.001)
-    whole = arrays.whole(x)
-    t = x - arrays.real(whole)
-    index = rows + whole
-    p0, p1, p2, p3 = (xp.take(images, index + offset) for offset in (-1, 0, 1, 2))
-    return p1 + 0.5 * t * (p2 - p0 + t * (2 * p0 - 5 * p1 + 4 * p2 - p3 + t * (3 * (p1 - p2) + p3 - p0)))
 
 
 def _spread(arrays: Arrays, disparity: Array, valid: Array, radius_x: int, radius_y: int) -> Array:

@@ -80,7 +80,7 @@ def random_material(rng: np.random.Generator, textures: int, role: str = "object
     """Draw a material. `role`: ``object``, ``surface`` (tables, walls, floors: rarely dark or shiny)."""
     kinds = ["matt", "matt", "satin", "dark", "shiny", "metal", "dark_shiny"]
     chance = (
-        [0.30, 0.22, 0.20, 0.09, 0.08, 0.06, 0.05] if role == "object" else [0.45, 0.3, 0.17, 0.03, 0.03, 0.0, 0.02]
+        [0.30, 0.22, 0.20, 0.09, 0.08, 0.06, 0.05] if role == "object" else [0.47, 0.3, 0.18, 0.01, 0.03, 0.0, 0.01]
     )
     kind = str(rng.choice(kinds, p=chance))
     gloss, infrared = {

@@ -125,13 +125,9 @@ class StereoSensor:
                 )
         shadows = None if projector_depth is None else self.arrays.upload(np.stack(projector_depth))
         batch = self.measure_surfaces(stack_views(self.arrays, left), stack_views(self.arrays, right), seeds, shadows)
-        depth, disparity, *images = (
-            self.arrays.download(array) for array in (batch.depth, batch.disparity, batch.left, batch.right)
-        )
-        return [
-            StereoFrame(depth[i], disparity[i], images[0][i].astype(np.uint8), images[1][i].astype(np.uint8))
-            for i in range(len(seeds))
-        ]
+        depth, disparity = self.arrays.download(batch.depth), self.arrays.download(batch.disparity)
+        images = [self.arrays.download(self.arrays.byte(image)) for image in (batch.left, batch.right)]
+        return [StereoFrame(depth[i], disparity[i], images[0][i], images[1][i]) for i in range(len(seeds))]
 
     def measure_surfaces(
         self, left: Surfaces, right: Surfaces, seeds: list[int], projector_depth: Array | None = None

@@ -41,16 +41,16 @@ class StereoSettings(BaseModel):
         0.35, ge=0, description="laser speckle contrast, different for the two imagers, still while the scene is"
     )
     # Light and surface.
-    ambient: float = Field(0.25, ge=0, description="diffuse ambient light in the light unit")
+    ambient: float = Field(0.5, ge=0, description="diffuse ambient light in the light unit")
     ambient_direction: float = Field(
         0.4, ge=0, le=1, description="share of the ambient light that comes from one direction"
     )
-    highlight: float = Field(6.0, ge=0, description="strength of the projector's own highlight on a perfect mirror")
+    highlight: float = Field(1.0, ge=0, description="strength of the projector's own highlight, 1 = physical")
     reflection: float = Field(1.0, ge=0, description="strength of the mirrored surroundings on a perfect mirror")
     refraction_m: float = Field(0.002, ge=0, description="glass thickness × (1 − 1/n), metres; shifts what is behind")
     # Imager.
     exposure_target: float = Field(
-        0.85, gt=0, le=1, description="full-scale share that the 98th percentile is exposed to"
+        0.375, gt=0, le=1, description="full-scale share that the image's mean is exposed to"
     )
     exposure_max: float = Field(3.0, gt=0, description="longest exposure (full-scale shares per light unit)")
     gain_max: float = Field(8.0, ge=1, description="highest analogue gain after that")

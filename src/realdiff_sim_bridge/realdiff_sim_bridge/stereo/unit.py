@@ -17,7 +17,7 @@ Float = NDArray[np.float32]
 # The projector's field as tangents of the half angles: a little wider than the imagers'.
 FIELD_X, FIELD_Y = 1.05, 0.75
 PATTERN_SCALE = 900.0  # pattern pixels per unit of tangent: > 2 × the imagers' focal length at 848 × 480
-SPECKLE_SIZE = 512
+SPECKLE_SIZE = 512  # a power of two
 SURROUNDINGS_SIZE = 256
 
 
