@@ -6,8 +6,12 @@ frame, position across the paths.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from types import ModuleType
 
 import torch
 import torch.nn.functional as functional
@@ -34,8 +38,34 @@ class _Paths:
     walk: Callable[[], None]
 
 
+@lru_cache
+def triton_kernels(device: torch.device) -> ModuleType | None:
+    """The module `sgm_triton` if it works on a device and gives the same integers as torch does there, else None."""
+    if device.type != "cuda" or find_spec("triton") is None:
+        return None
+    left, right = torch.randint(0, 2**31 - 1, (2, 2, 24, 40), dtype=torch.int32, device=device)
+    right[..., :-3] = left[..., 3:]
+    try:
+        from realdiff_sim_bridge.stereo import sgm_triton
+
+        agrees = torch.equal(
+            sgm_triton.choices(left, right, 16, (8, 50)), SemiGlobalTorch().choices(left, right, 16, (8, 50))
+        )
+    except Exception as error:  # Triton's compiler fails in its own ways, for example without a C compiler
+        warnings.warn(f"Triton doesn't work here, so the stereo matching is slower: {error}", stacklevel=2)
+        return None
+    if not agrees:
+        warnings.warn("the Triton kernels differ from torch here, so the slower stereo matching is used", stacklevel=2)
+        return None
+    return sgm_triton
+
+
 class SemiGlobalTorch:
-    """Semi-global matching of batches. On CUDA one CUDA graph per shape and penalties is recorded and replayed."""
+    """Semi-global matching of batches.
+
+    On CUDA the kernels of `sgm_triton`; where triton is missing one CUDA graph per shape and penalties is recorded and
+    replayed.
+    """
 
     def __init__(self) -> None:
         """See the class."""
@@ -52,11 +82,17 @@ class SemiGlobalTorch:
         agreement: int,
     ) -> tuple[Tensor, Tensor]:
         """Match uint8 [B,H,W]: see `Arrays.semi_global`."""
+        kernels = triton_kernels(left.device)
+        choose = self.choices if kernels is None else kernels.choices
+        chosen = choose(census(left, threshold), census(right, threshold), disparities, penalties)
+        return _judge(chosen, disparities, uniqueness, agreement)
+
+    def choices(self, left: Tensor, right: Tensor, disparities: int, penalties: tuple[int, int]) -> Tensor:
+        """Sum the costs of the four paths and choose: see `sgm_triton.choices`."""
         batch, height, width = left.shape
         paths = self._paths((batch, height, width, disparities), penalties, left.device)
-        codes_left, codes_right = census(left, threshold), census(right, threshold)
         for index in range(batch):  # one frame at a time: the words of a whole batch would need gigabytes
-            cost = matching_cost(codes_left[index], codes_right[index], disparities)
+            cost = matching_cost(left[index], right[index], disparities)
             paths.columns[:, 1:-1, 0, index] = cost
             paths.columns[:, 1:-1, 1, index] = cost.flip(0)
             turned = cost.permute(2, 1, 0).contiguous()
@@ -71,7 +107,7 @@ class SemiGlobalTorch:
         for index in range(batch):
             both = paths.rows[:, 1:-1, 0, index].to(torch.int16) + paths.rows[:, 1:-1, 1, index].flip(0)
             sums[index] += both.permute(2, 1, 0)
-        return _choose(sums, storage, uniqueness, agreement)
+        return _choose(sums, storage)
 
     def _paths(self, shape: tuple[int, int, int, int], penalties: tuple[int, int], device: torch.device) -> _Paths:
         """Buffers of a shape; on CUDA kept, with the recorded graph."""
@@ -158,37 +194,47 @@ def matching_cost(left: Tensor, right: Tensor, disparities: int) -> Tensor:
     return cost.masked_fill_(outside, COST_MAX)
 
 
-def _choose(sums: Tensor, storage: Tensor, uniqueness: int, agreement: int) -> tuple[Tensor, Tensor]:
-    """Lowest sum per pixel, its fraction, uniqueness and left-right agreement.
+def _choose(sums: Tensor, storage: Tensor) -> Tensor:
+    """What pixels of both images choose: see `sgm_triton.choices`.
 
     Args:
         sums: int16 [B,H,D,W], a view of the beginning of `storage`.
         storage: int16, D longer than `sums`.
-        uniqueness: per cent by which the second best must be worse.
-        agreement: allowed difference between the left and the right image's choice, px.
     """
     _, height, disparities, width = sums.shape
     steps = torch.arange(disparities, device=sums.device, dtype=torch.int16)[:, None]
     columns = torch.arange(width, device=sums.device)
     low, best = _lowest(sums)
     near = (steps - best.to(torch.int16)[:, :, None]).abs() <= 1
-    second = sums.masked_fill(near, _FAR).amin(dim=2).to(torch.int64)
-    valid = second * (100 - uniqueness) > low * 100
-
-    inner = (best > 0) & (best < disparities - 1)
-    before = sums.gather(2, (best - 1).clamp(min=0)[:, :, None])[:, :, 0].to(torch.int64)
-    after = sums.gather(2, (best + 1).clamp(max=disparities - 1)[:, :, None])[:, :, 0].to(torch.int64)
-    depth = 2 * (torch.maximum(before, after) - low)
-    fraction = (before - after).to(torch.float32) / depth.clamp(min=1).to(torch.float32)
-    disparity = best.to(torch.float32) + torch.where(inner & (depth > 0), fraction, 0.0)
-
+    second = sums.masked_fill(near, _FAR).amin(dim=2)
+    before = sums.gather(2, (best - 1).clamp(min=0)[:, :, None])[:, :, 0].masked_fill(best == 0, 0)
+    last = best == disparities - 1
+    after = sums.gather(2, (best + 1).clamp(max=disparities - 1)[:, :, None])[:, :, 0].masked_fill(last, 0)
     # What pixel x of the right image chooses: the sums at (d, x + d), a diagonal of the same storage.
     area = disparities * width
     diagonal = storage.as_strided(sums.shape, (height * area, area, width + 1, 1))
-    _, chosen_right = _lowest(torch.where(columns + steps < width, diagonal, _FAR))
-    at = columns - best
-    right = chosen_right.gather(2, at.clamp(min=0))
-    return disparity, valid & (at >= 0) & ((right - best).abs() <= agreement)
+    _, right = _lowest(torch.where(columns + steps < width, diagonal, _FAR))
+    return torch.stack([values.to(torch.int32) for values in (best, low, second, before, after, right)])
+
+
+def _judge(chosen: Tensor, disparities: int, uniqueness: int, agreement: int) -> tuple[Tensor, Tensor]:
+    """Disparity with its fraction, and whether the choice is unique and the right image's agrees with it.
+
+    Args:
+        chosen: int32 [6,B,H,W], see `sgm_triton.choices`.
+        disparities: how many were searched.
+        uniqueness: per cent by which the second best must be worse.
+        agreement: allowed difference between the left and the right image's choice, px.
+    """
+    best, low, second, before, after, right = chosen
+    unique = second.to(torch.int64) * (100 - uniqueness) > low.to(torch.int64) * 100
+    inner = (best > 0) & (best < disparities - 1)
+    depth = 2 * (torch.maximum(before, after) - low)
+    fraction = (before - after).to(torch.float32) / depth.clamp(min=1).to(torch.float32)
+    disparity = best.to(torch.float32) + torch.where(inner & (depth > 0), fraction, 0.0)
+    at = torch.arange(best.shape[-1], device=best.device) - best
+    opposite = right.gather(2, at.clamp(min=0))
+    return disparity, unique & (at >= 0) & ((opposite - best).abs() <= agreement)
 
 
 def _lowest(sums: Tensor) -> tuple[Tensor, Tensor]:
