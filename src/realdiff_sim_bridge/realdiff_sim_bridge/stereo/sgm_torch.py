@@ -43,14 +43,13 @@ def triton_kernels(device: torch.device) -> ModuleType | None:
     """The module `sgm_triton` if it works on a device and gives the same integers as torch does there, else None."""
     if device.type != "cuda" or find_spec("triton") is None:
         return None
-    left, right = torch.randint(0, 2**31 - 1, (2, 2, 24, 40), dtype=torch.int32, device=device)
-    right[..., :-3] = left[..., 3:]
+    left, right = torch.randint(0, 2**31 - 1, (2, 2, 40, 120), dtype=torch.int32, device=device)
+    right[..., :-30] = left[..., 30:]
     try:
         from realdiff_sim_bridge.stereo import sgm_triton
 
-        agrees = torch.equal(
-            sgm_triton.choices(left, right, 16, (8, 50)), SemiGlobalTorch().choices(left, right, 16, (8, 50))
-        )
+        found = sgm_triton.choices(left, right, 72, (8, 50))
+        agrees = torch.equal(found, SemiGlobalTorch().choices(left, right, 72, (8, 50)))
     except Exception as error:  # Triton's compiler fails in its own ways, for example without a C compiler
         warnings.warn(f"Triton doesn't work here, so the stereo matching is slower: {error}", stacklevel=2)
         return None

@@ -173,6 +173,7 @@ def choices(left: Tensor, right: Tensor, disparities: int, penalties: tuple[int,
                 COST_OUTSIDE=COST_MAX,
                 BACKWARDS=backwards,
                 FIRST=first,
+                num_stages=1,  # a load must not be moved before the last position's store
             )
             first = False
     found = torch.empty((6, count, height, width), dtype=torch.int32, device=left.device)
