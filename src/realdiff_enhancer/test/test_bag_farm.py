@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from enhancer_bags import provenance, run_enhance, write_episode
+from enhancer_bags import child_environment, provenance, run_enhance, write_episode
 from realdiff_core.config import camera_profile
 from realdiff_core.errors import BagError, ProvenanceError, RealdiffError
 from realdiff_core.provenance import DepthKind
@@ -169,9 +169,13 @@ def cluster() -> Iterator[str]:
 
 @pytest.mark.slow
 def test_ray_cluster_gives_the_same_bytes_though_a_worker_is_killed(
-    tmp_path: Path, episodes: Path, alone: dict[str, bytes], cluster: str
+    tmp_path: Path, episodes: Path, alone: dict[str, bytes], cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from realdiff_core.ray_workers import RayWorkers
+
+    # The workers must find the killing plan, which is in this file.
+    here = str(Path(__file__).parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, child_environment()["PYTHONPATH"]]))
 
     marks = tmp_path / "marks"
     marks.mkdir()
