@@ -194,6 +194,6 @@ def test_two_processes_follow_the_curve_of_one(finished: Path, pack: Path, tmp_p
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = (json.loads((r / "model" / "train.json").read_text())["history"] for r in (finished, run))
     assert [(row["stage"], row["step"]) for row in one] == [(row["stage"], row["step"]) for row in two]
-    # the first stage sees the same samples; what follows starts from slightly different coarse draws
     for a, b in zip(one, two, strict=True):
-        assert b["loss"] == pytest.approx(a["loss"], rel=1e-4 if a["stage"] == "coarse" else 2e-2), a["stage"]
+        if "loss" in a:
+            assert b["loss"] == pytest.approx(a["loss"], rel=1e-4), (a["stage"], a["step"])

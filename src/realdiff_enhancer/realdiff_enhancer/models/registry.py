@@ -64,12 +64,40 @@ def _none(options: ModelOptions) -> DepthModel:
     return NoneModel()
 
 
+def _learned(name: str) -> Callable[[ModelOptions], DepthModel]:
+    """A model that `train` makes from its configuration and that has no shipped weights."""
+
+    def make(options: ModelOptions) -> DepthModel:
+        if options.weights is None:
+            raise ConfigError(
+                f"the model {name!r} has no shipped weights",
+                expected="a folder that `ros2 run realdiff_enhancer train` wrote",
+                got="none",
+                next_step=f"train it with config/enhancer/{_TRAINED[name][0]} and give its folder as the weights",
+            )
+        model = _two_stage(options)
+        model.name = name
+        return model
+
+    return make
+
+
+# Baselines and ablations that are trained like `two_stage`: configuration and description.
+_TRAINED = {
+    "e2e": ("ablations/e2e.yaml", "baseline: one diffusion stage"),
+    "without_fgs": ("ablations/without_fgs.yaml", "ablation: no frequency-guided supervision"),
+    "without_dgo": ("ablations/without_dgo.yaml", "ablation: no discrepancy-guided optimisation"),
+    "pix2pix": ("baselines/pix2pix.yaml", "baseline: conditional GAN with L1"),
+    "gan": ("baselines/gan.yaml", "baseline: GAN with attention and R1"),
+}
+
 _MODELS: dict[str, tuple[Callable[[ModelOptions], DepthModel], str]] = {
     "two_stage": (_two_stage, "coarse-to-fine diffusion learned from real pairs"),
     "disparity": (_disparity, "correlated sub-pixel noise, quantisation, edges and holes; no learning, real time"),
     "perlin": (_perlin, "multi-octave gradient noise in disparity"),
     "gaussian": (_gaussian, "independent Gaussian noise in disparity, so that it grows as z²"),
     "none": (_none, "leaves the depth bit-identical"),
+    **{name: (_learned(name), description) for name, (_, description) in _TRAINED.items()},
 }
 
 

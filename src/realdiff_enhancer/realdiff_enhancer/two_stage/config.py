@@ -81,6 +81,7 @@ class NetworkConfig(_Strict):
         channels: of the compact U-Net, level by level.
         layers_per_block: of the compact U-Net.
         norm_groups: of its group normalisation.
+        attention: self-attention on the coarsest level of the compact U-Net.
     """
 
     kind: Literal["compact", "stable_diffusion"] = "compact"
@@ -89,6 +90,7 @@ class NetworkConfig(_Strict):
     channels: tuple[int, ...] = (64, 96, 112, 128)
     layers_per_block: int = Field(1, ge=1)
     norm_groups: int = Field(16, ge=1)
+    attention: bool = False
 
 
 class ConditionConfig(_Strict):
@@ -179,6 +181,7 @@ class TwoStageConfig(_Strict):
         source: the one that is generated.
         hole_scale: amplitude of the analog hole bit or of the distance field.
         stages: "two", or "one" for a single stage that diffuses the whole residual (the end-to-end baseline).
+        direct: the network makes its sample in one evaluation (adversarial baselines): one step, no other number.
         few_steps: steps a stage that distilled networks exist for, e.g. (4, 2, 1); each one's half comes after it.
         calibration: measured corrections, by number of steps.
         style: the camera's setting that is generated where `condition.style` is on.
@@ -194,6 +197,7 @@ class TwoStageConfig(_Strict):
     style: StyleConfig = StyleConfig()
     holes: HoleConfig = HoleConfig()
     schedule: ScheduleConfig = ScheduleConfig()
+    direct: bool = False
     few_steps: tuple[int, ...] = ()
     calibration: tuple[StepCalibration, ...] = ()
     temporal: TemporalConfig = TemporalConfig()

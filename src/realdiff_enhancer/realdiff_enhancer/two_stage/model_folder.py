@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from realdiff_core.config import config_folders
 from realdiff_core.errors import ConfigError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -141,7 +142,10 @@ def _state(coarse: nn.Module | None, fine: nn.Module) -> dict[str, Tensor]:
 
 
 def shipped_weights(profile: str) -> Path:
-    """Folder of the weights that ship with the package for a camera profile."""
+    """Folder of the weights for a camera profile: fitted by `fit_camera` (in a configuration folder), or shipped."""
+    for place in config_folders():
+        if (place / "weights" / f"two_stage_{profile}").is_dir():
+            return place / "weights" / f"two_stage_{profile}"
     root = Path(__file__).resolve().parent.parent / "weights"
     folder = root / f"two_stage_{profile}"
     if not folder.is_dir():
@@ -150,6 +154,6 @@ def shipped_weights(profile: str) -> Path:
             "no shipped weights for this camera profile",
             expected=" or ".join(available) or "a weights folder",
             got=profile,
-            next_step="pass --weights with a model folder, or use --profile d435",
+            next_step="pass --weights with a model folder, use --profile d435, or fit your own camera with fit_camera",
         )
     return folder

@@ -19,14 +19,15 @@ def _network(config: NetworkConfig, in_channels: int, out_channels: int, labels:
 
         return StableDiffusionDenoiser(config, in_channels, out_channels, labels)
     levels = len(config.channels)
+    last = ("AttnDownBlock2D", "AttnUpBlock2D") if config.attention else ("DownBlock2D", "UpBlock2D")
     return UNet2DModel(
         sample_size=None,
         in_channels=in_channels,
         out_channels=out_channels,
         layers_per_block=config.layers_per_block,
         block_out_channels=config.channels,
-        down_block_types=("DownBlock2D",) * levels,
-        up_block_types=("UpBlock2D",) * levels,
+        down_block_types=("DownBlock2D",) * (levels - 1) + last[:1],
+        up_block_types=last[1:] + ("UpBlock2D",) * (levels - 1),
         norm_num_groups=config.norm_groups,
         attention_head_dim=config.norm_groups,
         num_class_embeds=labels,

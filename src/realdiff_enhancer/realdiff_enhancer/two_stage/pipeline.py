@@ -70,8 +70,15 @@ class TwoStageModel:
                 got=str(steps),
                 next_step="pass --steps within the range, or leave it out for the model's default",
             )
+        if config.direct and steps not in (None, 1):
+            raise ConfigError(
+                "this model makes its sample in one step",
+                expected="1 step",
+                got=str(steps),
+                next_step="leave --steps out",
+            )
         self.config = config
-        self.steps = steps or config.schedule.steps
+        self.steps = 1 if config.direct else steps or config.schedule.steps
         self.device, backend = pick_device(device)
         self.weights_sha256 = weights_sha256
         self.history = config.temporal.history

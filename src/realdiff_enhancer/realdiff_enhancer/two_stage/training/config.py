@@ -23,6 +23,26 @@ class PackConfig(BaseModel):
     share: float = Field(1.0, gt=0)
 
 
+class AdversarialConfig(BaseModel):
+    """Adversarial baselines in place of diffusion (training/adversarial.py).
+
+    Attributes:
+        kind: "none" trains by diffusion.
+        l1_weight: of the L1 distance to the real sample; 100 in Pix2Pix.
+        r1: weight of the R1 penalty, applied every `r1_every` steps.
+        channels: of the discriminator's first layer.
+        learning_rate: of the discriminator.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: Literal["none", "pix2pix", "gan"] = "none"
+    l1_weight: float = Field(100.0, ge=0)
+    r1: float = Field(0.0, ge=0)
+    r1_every: int = Field(16, ge=1)
+    channels: int = Field(64, ge=4)
+    learning_rate: float = Field(2e-4, gt=0)
+
+
 class TrainConfig(BaseModel):
     """Settings of a training run.
 
@@ -30,6 +50,7 @@ class TrainConfig(BaseModel):
         packs: training pairs.
         model: the model's own settings.
         initial: model folder to start from (fine-tuning); its networks must have the shapes of `model`.
+        adversarial: trains an adversarial baseline instead; needs model.stages "one" and model.direct.
         seed: seed of weights, batches and noise.
         coarse_steps, fine_steps: optimiser steps of each stage.
         distil_steps: optimiser steps of the distillation of each stage to `distil_to` sampling steps; 0 for none.
@@ -62,6 +83,7 @@ class TrainConfig(BaseModel):
     packs: tuple[PackConfig, ...] = Field(min_length=1)
     model: TwoStageConfig = TwoStageConfig()
     initial: Path | None = None
+    adversarial: AdversarialConfig = AdversarialConfig()
     seed: int = Field(0, ge=0)
     coarse_steps: int = Field(4000, ge=0)
     fine_steps: int = Field(6000, ge=1)
@@ -98,6 +120,12 @@ class TrainConfig(BaseModel):
             raise ValueError(f"packs have sources {sorted(unknown)} that model.sources {self.model.sources} lacks")
         if any(a != 2 * b for a, b in zip(self.distil_to[:-1], self.distil_to[1:], strict=True)):
             raise ValueError(f"distil_to must halve from one to the next, e.g. [4, 2, 1], got {list(self.distil_to)}")
+        adversarial = self.adversarial.kind != "none"
+        if adversarial != self.model.direct or (adversarial and (self.model.stages == "two" or self.distil_steps)):
+            raise ValueError(
+                "an adversarial model needs adversarial.kind, model.direct: true, model.stages: one and "
+                "distil_steps: 0, and no other model has model.direct"
+            )
         if self.model.few_steps:
             raise ValueError("model.few_steps is set by the distillation: use distil_steps and distil_to")
         return self

@@ -27,7 +27,7 @@ from ..networks import as_denoiser
 from ..solver import Denoiser
 from .acceleration import accelerated
 from .config import TrainConfig
-from .objectives import Objective, Term
+from .objectives import Objective, Stateful, Term
 
 CHECKPOINT_NAME = "checkpoint.pt"
 _AGREE_EVERY = 10  # steps between the questions that several processes answer together
@@ -238,6 +238,8 @@ class StageTrainer:
                 "schedule": self.schedule.state_dict(),
                 "ema": self.ema.state_dict(),
             }
+            if isinstance(self.objective, Stateful):
+                state["objective"] = self.objective.state_dict()
             self.folder.mkdir(parents=True, exist_ok=True)
             partial = self.folder / f".{CHECKPOINT_NAME}.partial"
             torch.save(state, partial)
@@ -255,6 +257,8 @@ class StageTrainer:
         self.schedule.load_state_dict(state["schedule"])
         self.ema.load_state_dict(state["ema"])
         self.ema.to(device)
+        if isinstance(self.objective, Stateful):
+            self.objective.load_state_dict(state["objective"])
         self.done = int(state["done"])
         if self.session.accelerator.is_main_process:
             self.session.report(f"{self.name}: continuing after step {self.done} of {self.steps}")

@@ -7,7 +7,7 @@ then that of one process with the whole batch, whatever weight falls to whom.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,19 @@ class Objective(Protocol):
 
     def __call__(self, network: Denoiser, step: int) -> list[Term]:
         """The terms of a step; everything random in it follows from the step's number."""
+        ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """An objective with something of its own to keep in checkpoints."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What to keep."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Undoes `state_dict`."""
         ...
 
 

@@ -31,6 +31,7 @@ from ..model_folder import load_model, save_model
 from ..networks import as_denoiser, label_count, make_coarse, make_fine
 from ..sampling import CoarseSample
 from ..solver import Denoiser
+from .adversarial import AdversarialObjective
 from .calibration import calibrate, sample_fields
 from .config import StageName, TrainConfig
 from .draws import draw_coarse
@@ -80,7 +81,9 @@ def train_run(
         ConfigError: packs that don't fit together or that the codec can't carry; other settings than before.
     """
     started = time.monotonic()
-    accelerator = Accelerator(mixed_precision=config.precision if torch.cuda.is_available() else "no")
+    cuda = torch.cuda.is_available()
+    # told that it is on a CPU, accelerate forms a group of the processes that torchrun started there
+    accelerator = Accelerator(mixed_precision=config.precision if cuda else "no", cpu=not cuda)
     if config.batch % accelerator.num_processes:
         raise ConfigError(
             "the batch can't be shared out",
@@ -172,7 +175,10 @@ class _Run:
             coarse = self._stage("coarse", network, objective)
             draws, model = self._draws(coarse)
         trained = config.model_copy(update={"model": model})
-        fine_objective = FineObjective("fine", self.store, trained, *self.parts, draws)
+        fine_objective: Objective = FineObjective("fine", self.store, trained, *self.parts, draws)
+        if model.direct:
+            set_seed(step_seed(config.seed, "discriminator", 0) % 2**32)
+            fine_objective = AdversarialObjective("fine", self.store, config, session.accelerator)
         fine = self._stage(
             "fine",
             initial_fine or self._seeded(make_fine, model, "fine"),
@@ -303,7 +309,7 @@ class _Run:
         if not config.calibration_frames or not self.session.accelerator.is_main_process:
             return model
         found = []
-        for steps in config.calibrate_steps:
+        for steps in (1,) if model.direct else config.calibrate_steps:
             first, second = self._denoisers(model, steps, coarse, fine, few)
             found.append(calibrate(self.store, model, first, second, steps, config.calibration_frames, config.seed))
             self.session.report(
@@ -335,7 +341,7 @@ class _Run:
         config = self.config
         if self.validation is None or not config.validation_frames or not self.session.accelerator.is_main_process:
             return
-        for steps in config.calibrate_steps:
+        for steps in (1,) if model.direct else config.calibrate_steps:
             networks = self._denoisers(model, steps, coarse, fine, few)
             found = validate(self.validation, model, *networks, steps, config.validation_frames, config.seed)
             self.curves.history.append({"stage": "validation", "step": steps, **found})
@@ -351,7 +357,8 @@ class _Run:
             features = scene_features(scene, model)
             first = None if coarse is None else self._teacher(coarse)
             generator = torch.Generator(device=scene.depth.device).manual_seed(1)
-            _, code, hole = sample_fields(first, fine, features, scene.label, model, _PICTURE_STEPS, generator)
+            steps = 1 if model.direct else _PICTURE_STEPS
+            _, code, hole = sample_fields(first, fine, features, scene.label, model, steps, generator)
             nan = torch.full_like(code, float("nan"))
             real = torch.where(targets.both > 0, targets.code / 8 + 0.5, nan)
             ours = torch.where((targets.known > 0) & (hole <= 0), code / 8 + 0.5, nan)
