@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -118,6 +119,25 @@ def test_a_killed_run_ends_with_the_same_weights(run: Path, bags: Path, tmp_path
     assert whole.keys() == resumed.keys()
     for name, values in whole.items():
         torch.testing.assert_close(resumed[name], values, rtol=0, atol=0, msg=name)
+
+
+def test_two_processes_train_the_same_as_one(bags: Path, tmp_path: Path) -> None:
+    """As on two GPUs: each computes half of every batch, the gradients are averaged."""
+    still = dict.fromkeys(("brightness", "contrast", "saturation", "camera_shift", "camera_rotation_deg"), 0)
+    augmentation = still | {"crop": False, "camera_scale": 0}
+    file = settings_file(tmp_path, augmentation=augmentation, steps=4, checkpoint_every=4, validate_every=4)
+    command("train", "--config", file, "--data", bags, "-o", tmp_path / "one")
+    shared = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    arguments = ["--config", str(file), "--data", str(bags), "-o", str(tmp_path / "two")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(
+        [*shared, "-m", "realdiff_policy.commands.train", *arguments],
+        env=environment, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr[-6000:]
+    one, two = (load_file(str(tmp_path / name / "policy" / "model.safetensors")) for name in ("one", "two"))
+    for name, values in one.items():
+        torch.testing.assert_close(two[name], values, rtol=1e-4, atol=2e-5, msg=name)
 
 
 def test_reading_from_disk_trains_the_same(run: Path, bags: Path, tmp_path: Path) -> None:

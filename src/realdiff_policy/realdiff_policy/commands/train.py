@@ -130,9 +130,10 @@ def run(arguments: argparse.Namespace) -> int:
                 "no such function", where="--evaluate", got=arguments.evaluate, expected="MODULE:FUNCTION"
             )
 
+    import torch
     from accelerate import PartialState
 
-    state = PartialState()
+    state = PartialState(cpu=not torch.cuda.is_available())
     from realdiff_policy.training.samples import open_samples
 
     with state.main_process_first(), progress("reading bags", None, "episodes") as bar:

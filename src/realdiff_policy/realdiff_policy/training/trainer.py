@@ -37,6 +37,9 @@ from realdiff_policy.training.config import TrainConfig
 from realdiff_policy.training.samples import Samples, sample_source
 
 _VALIDATION_SAMPLES = 256
+_NOISE, _IMAGES = 0, 1
+"""Streams of random numbers; each process has a stream of its own for its images from the second on."""
+
 _AS_SEEN = Augmentation(
     crop=False, brightness=0, contrast=0, saturation=0, camera_shift=0, camera_rotation_deg=0, camera_scale=0
 )
@@ -70,8 +73,13 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, samples: Samples, run: Path, hook: EvaluationHook | None = None) -> None:
         self.config, self.samples, self.run, self.hook = config, samples, run, hook
-        precision = config.precision if torch.cuda.is_available() else "no"
-        self.accelerator = Accelerator(mixed_precision=precision, log_with="tensorboard", project_dir=run / "curves")
+        cuda = torch.cuda.is_available()
+        self.accelerator = Accelerator(
+            mixed_precision=config.precision if cuda else "no",
+            cpu=not cuda,
+            log_with="tensorboard",
+            project_dir=run / "curves",
+        )
         device = self.accelerator.device
         processes = self.accelerator.num_processes
         if config.batch % processes:
@@ -168,8 +176,7 @@ class Trainer:
         config, accelerator = self.config, self.accelerator
         source: SampleSource = sample_source(self.samples.training, config, accelerator.device)
         dataset = WindowDataset(source, self.samples.training.probability, config.batch, config.seed, config.steps)
-        part = config.batch // accelerator.num_processes
-        mine = slice(part * accelerator.process_index, part * (accelerator.process_index + 1))
+        mine = self._mine(config.batch)
         if not isinstance(source, MappedSamples):
             for step in range(first, config.steps):
                 yield step, source.gather(dataset.draw(step)[mine])
@@ -185,17 +192,25 @@ class Trainer:
         for step, batch in zip(range(first, config.steps), loader, strict=True):
             yield step, {name: values.to(accelerator.device, non_blocking=True) for name, values in batch.items()}
 
-    def _generator(self, step: int) -> torch.Generator:
-        """Random numbers of a step, in this process."""
-        numbers = np.random.SeedSequence((self.config.seed, step, self.accelerator.process_index)).generate_state(2)
+    def _mine(self, count: int) -> slice:
+        """This process's part of so many samples."""
+        part = count // self.accelerator.num_processes
+        return slice(part * self.accelerator.process_index, part * (self.accelerator.process_index + 1))
+
+    def _generator(self, step: int, stream: int) -> torch.Generator:
+        """Random numbers of a step; streams don't share any."""
+        numbers = np.random.SeedSequence((self.config.seed, step, stream)).generate_state(2)
         generator = torch.Generator(device=self.accelerator.device)
         return generator.manual_seed(int(numbers[0]) << 31 | int(numbers[1]) >> 1)
 
     def step(self, step: int, batch: Batch) -> Tensor:
         """Does one optimiser step and returns the loss, still on the device."""
-        generator = self._generator(step)
-        inputs, rows = self.processor.training_input(batch, self.config.augmentation, generator)
-        loss = self._loss(self.forward, inputs, rows, generator)
+        images = self._generator(step, _IMAGES + self.accelerator.process_index)
+        inputs, rows = self.processor.training_input(batch, self.config.augmentation, images)
+        # Drawn for the whole batch, so that a sample gets the same noise whatever the number of processes.
+        noise, steps = self._noise((self.config.batch, *rows.shape[1:]), self._generator(step, _NOISE))
+        mine = self._mine(self.config.batch)
+        loss = self._loss(self.forward, inputs, rows, noise[mine], steps[mine])
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.network.parameters(), self.config.optimiser.gradient_norm)
         self.optimiser.step()
@@ -204,13 +219,16 @@ class Trainer:
         self.ema.step(self.accelerator.unwrap_model(self.network).parameters())
         return loss
 
+    def _noise(self, shape: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Noise of a shape, and a diffusion step for each of its rows."""
+        device, count = generator.device, self.config.policy.diffusion.train_steps
+        noise = torch.randn(shape, generator=generator, device=device)
+        return noise, torch.randint(0, count, shape[:1], generator=generator, device=device)
+
     def _loss(
-        self, network: Callable[..., Tensor], inputs: NetworkInput, rows: Tensor, generator: torch.Generator
+        self, network: Callable[..., Tensor], inputs: NetworkInput, rows: Tensor, noise: Tensor, steps: Tensor
     ) -> Tensor:
         """Mean square error of the predicted noise."""
-        noise = torch.randn(rows.shape, generator=generator, device=rows.device)
-        count = self.config.policy.diffusion.train_steps
-        steps = torch.randint(0, count, (len(rows),), generator=generator, device=rows.device)
         noisy = self.noise.add_noise(rows, noise, steps)
         with self.accelerator.autocast():
             predicted = network(noisy, steps, *inputs.tensors)
@@ -245,9 +263,9 @@ class Trainer:
         losses, errors = [], []
         for part in np.array_split(picks, -(-count // self.config.batch)):
             batch = {name: values.to(self.accelerator.device) for name, values in source.gather(part).items()}
-            generator = self._generator(0)
+            generator = self._generator(0, _NOISE)
             inputs, rows = self.processor.training_input(batch, _AS_SEEN, generator)
-            losses.append(float(self._loss(network, inputs, rows, generator)) * len(part))
+            losses.append(float(self._loss(network, inputs, rows, *self._noise(rows.shape, generator))) * len(part))
             with self.accelerator.autocast():
                 condition = network.encoder(*inputs.tensors).float()
                 sampled = sample_rows(network.denoiser, condition, rows.shape, scheduler, generator)
