@@ -74,6 +74,7 @@ class TrainConfig(BaseModel):
         precision: of the networks in training on a GPU.
         acceleration: "compile" fuses kernels by torch.compile, "graphs" records the network as CUDA graphs, "none";
             what fails falls back to "none" with a message.
+        accelerated_stages: stages that are long enough to be worth the compilation.
         log_every: steps between numbers in the curves.
         sample_every: steps between pictures in the curves; 0 for none.
         checkpoint_every_s: seconds between checkpoints.
@@ -107,6 +108,7 @@ class TrainConfig(BaseModel):
     validation_frames: int = Field(0, ge=0)
     precision: Literal["bf16", "fp16", "no"] = "bf16"
     acceleration: Literal["none", "graphs", "compile"] = "none"
+    accelerated_stages: tuple[StageName, ...] = ("fine",)
     log_every: int = Field(50, ge=1)
     sample_every: int = Field(1000, ge=0)
     checkpoint_every_s: float = Field(120.0, gt=0)

@@ -137,7 +137,8 @@ class StageTrainer:
         session, config = self.session, self.session.config
         self._load()
         wrapped = session.accelerator.prepare(self.plain) if session.accelerator.num_processes > 1 else self.plain
-        network = self._in_precision(accelerated(wrapped, config.acceleration, session.report))
+        how = config.acceleration if self.name in config.accelerated_stages else "none"
+        network = self._in_precision(accelerated(wrapped, how, session.report))
         several = session.accelerator.num_processes > 1
         saved = time.monotonic()
         begun, first = time.monotonic(), self.done

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,8 +50,21 @@ class PairStore:
     has_grey: Tensor
 
     @classmethod
-    def load(cls, config: TrainConfig, device: torch.device, *, validation: bool = False) -> PairStore | None:
-        """Reads the packs' training (or validation) frames; all must have one image size.
+    def load(
+        cls,
+        config: TrainConfig,
+        device: torch.device,
+        *,
+        validation: bool = False,
+        packs: Sequence[PairPack] | None = None,
+    ) -> PairStore | None:
+        """Takes the packs' training (or validation) frames to the device; all must have one image size.
+
+        Args:
+            config: settings of the run.
+            device: where the pairs will live.
+            validation: the pairs that are kept out of training instead.
+            packs: those of `config.packs`, if they have been read already.
 
         Returns:
             The pairs; None if validation pairs are asked for and there are none.
@@ -60,8 +73,7 @@ class PairStore:
             ConfigError: image sizes differ, there is nothing to train on, or a pack holds frames of held-out scenes.
         """
         parts: list[tuple[Tensor, ...]] = []
-        for pack_config in config.packs:
-            pack = PairPack.load(pack_config.path)
+        for pack_config, pack in zip(config.packs, packs or read_packs(config), strict=True):
             refuse_held_out(pack, where=pack_config.path)
             frames = pack.validation_indices() if validation else pack.training_indices()
             if not len(frames):
@@ -112,6 +124,11 @@ class PairStore:
             grey = torch.where(self.has_grey[index].view(-1, 1, 1), grey, torch.full_like(grey, float("nan")))
         scene = Scene(self.clean[index], self.factor[index], self.label[index], grey, self.style[index])
         return scene, _map(self.targets, lambda v: v[index])
+
+
+def read_packs(config: TrainConfig) -> list[PairPack]:
+    """The packs of a run, in the order of its settings."""
+    return [PairPack.load(pack.path) for pack in config.packs]
 
 
 @dataclass(frozen=True)

@@ -25,26 +25,22 @@ from realdiff_core.errors import ConfigError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..conditioning import scene_features
-from ..config import StyleConfig, TwoStageConfig
+from ..config import TwoStageConfig
 from ..model_folder import load_model, save_model
-from ..networks import as_denoiser, label_count, make_coarse, make_fine
+from ..networks import label_count, make_coarse, make_fine
 from ..sampling import CoarseSample
 from ..solver import Denoiser
 from .adversarial import AdversarialObjective
-from .calibration import calibrate, sample_fields
 from .config import StageName, TrainConfig
 from .draws import draw_coarse
+from .finishing import Trained, calibrated, frozen, pictures, validated, with_style
 from .loop import OutOfTimeError, Session, StageTrainer
 from .monitor import Curves
 from .objectives import CoarseObjective, DistilCoarse, DistilFine, Distillation, FineObjective, Objective
-from .store import PairStore, check_codec, step_seed
-from .validation import validate
+from .store import PairStore, check_codec, read_packs, step_seed
 
 CONFIG_NAME = "train_config.json"
 RECORD_NAME = "train.json"
-_PICTURE_FRAMES = 3
-_PICTURE_STEPS = 8
 
 
 @dataclass(frozen=True)
@@ -154,10 +150,11 @@ class _Run:
         accelerator = session.accelerator
         self.parts = (accelerator.process_index, accelerator.num_processes)
         device = accelerator.device
-        store = PairStore.load(self.config, device)
+        packs = read_packs(self.config)
+        store = PairStore.load(self.config, device, packs=packs)
         assert store is not None
         self.store = store
-        self.validation = PairStore.load(self.config, device, validation=True)
+        self.validation = PairStore.load(self.config, device, validation=True, packs=packs)
         self.pictured = self.validation or store
         session.report(f"{len(store)} training pairs of {store.clean.shape[-2]}x{store.clean.shape[-1]} px on {device}")
         check_codec(store, self.config, session.report)
@@ -183,13 +180,17 @@ class _Run:
             "fine",
             initial_fine or self._seeded(make_fine, model, "fine"),
             fine_objective,
-            self._pictures(coarse, model),
+            pictures(coarse, model, self.pictured, session, self.curves),
         )
         few = self._distil(coarse, fine, draws, trained) if config.distil_steps else None
         if few is not None:
             model = model.model_copy(update={"few_steps": config.distil_to})
-        model = self._calibrated(model, coarse, fine, few)
-        self._validate(model, coarse, fine, few)
+        networks = Trained(coarse, fine, few)
+        model = with_style(model, self.store)
+        if session.accelerator.is_main_process:
+            model = calibrated(model, networks, self.store, session)
+            for row in validated(model, networks, self.validation, session):
+                self.curves.history.append(row)
         if session.accelerator.is_main_process:
             partial = self.folder / ".model.partial"
             shutil.rmtree(partial, ignore_errors=True)
@@ -275,96 +276,13 @@ class _Run:
         few_coarse: nn.Module | None = None
         if coarse is not None:
             student = _student(make_coarse(model), coarse)
-            distillation = Distillation(self._teacher(coarse), config, sources)
+            distillation = Distillation(frozen(coarse, self.session), config, sources)
             objective: Objective = DistilCoarse("few_coarse", self.store, config, *self.parts, distillation)
             few_coarse = self._stage("few_coarse", student, objective, rate=rate)
         student = _student(make_fine(model), fine)
-        distillation = Distillation(self._teacher(fine), config, sources)
+        distillation = Distillation(frozen(fine, self.session), config, sources)
         objective = DistilFine("few_fine", self.store, config, *self.parts, draws, distillation)
         return few_coarse, self._stage("few_fine", student, objective, rate=rate)
-
-    def _teacher(self, network: nn.Module) -> Denoiser:
-        """A frozen network in the training's precision."""
-        call, accelerator = as_denoiser(network), self.session.accelerator
-
-        def denoise(sample: Tensor, timestep: Tensor, labels: Tensor) -> Tensor:
-            with torch.no_grad(), accelerator.autocast():
-                return call(sample.contiguous(memory_format=torch.channels_last), timestep, labels)
-
-        return denoise
-
-    def _calibrated(
-        self,
-        model: TwoStageConfig,
-        coarse: nn.Module | None,
-        fine: nn.Module,
-        few: tuple[nn.Module | None, nn.Module] | None,
-    ) -> TwoStageConfig:
-        """The settings with the style of the generated source and the corrections for each number of steps."""
-        config, own = self.config, self.store.label == model.sources.index(model.source)
-        if model.condition.style and bool(own.any()):
-            model = model.model_copy(
-                update={"style": StyleConfig(**_style(self.store.style[own].median(dim=0).values))}
-            )
-        if not config.calibration_frames or not self.session.accelerator.is_main_process:
-            return model
-        found = []
-        for steps in (1,) if model.direct else config.calibrate_steps:
-            first, second = self._denoisers(model, steps, coarse, fine, few)
-            found.append(calibrate(self.store, model, first, second, steps, config.calibration_frames, config.seed))
-            self.session.report(
-                f"{steps} steps: gain {found[-1].gain:.3f}, hole levels "
-                + " ".join(f"{level:+.2f}" for level in found[-1].hole_offset)
-            )
-        return model.model_copy(update={"calibration": tuple(found)})
-
-    def _denoisers(
-        self,
-        model: TwoStageConfig,
-        steps: int,
-        coarse: nn.Module | None,
-        fine: nn.Module,
-        few: tuple[nn.Module | None, nn.Module] | None,
-    ) -> tuple[Denoiser | None, Denoiser]:
-        """The networks that serve a number of steps."""
-        networks = few if few is not None and steps in model.few_steps else (coarse, fine)
-        return None if networks[0] is None else self._teacher(networks[0]), self._teacher(networks[1])
-
-    def _validate(
-        self,
-        model: TwoStageConfig,
-        coarse: nn.Module | None,
-        fine: nn.Module,
-        few: tuple[nn.Module | None, nn.Module] | None,
-    ) -> None:
-        """Reports statistics of the validation pairs and of samples for each number of steps."""
-        config = self.config
-        if self.validation is None or not config.validation_frames or not self.session.accelerator.is_main_process:
-            return
-        for steps in (1,) if model.direct else config.calibrate_steps:
-            networks = self._denoisers(model, steps, coarse, fine, few)
-            found = validate(self.validation, model, *networks, steps, config.validation_frames, config.seed)
-            self.curves.history.append({"stage": "validation", "step": steps, **found})
-            self.session.report(f"validation, {steps} steps: " + json.dumps(found))
-
-    def _pictures(self, coarse: nn.Module | None, model: TwoStageConfig) -> Callable[[Denoiser, int], None]:
-        """Draws clean depth, real residual and holes, and a sample's, of the first validation frames."""
-        store = self.pictured
-        index = torch.linspace(0, len(store) - 1, min(_PICTURE_FRAMES, len(store))).long().to(store.clean.device)
-
-        def draw(fine: Denoiser, step: int) -> None:
-            scene, targets = store.frames(index)
-            features = scene_features(scene, model)
-            first = None if coarse is None else self._teacher(coarse)
-            generator = torch.Generator(device=scene.depth.device).manual_seed(1)
-            steps = 1 if model.direct else _PICTURE_STEPS
-            _, code, hole = sample_fields(first, fine, features, scene.label, model, steps, generator)
-            nan = torch.full_like(code, float("nan"))
-            real = torch.where(targets.both > 0, targets.code / 8 + 0.5, nan)
-            ours = torch.where((targets.known > 0) & (hole <= 0), code / 8 + 0.5, nan)
-            self.curves.images("samples: clean, real, ours", step, [features.full[:, :1] / 2 + 0.5, real, ours])
-
-        return draw
 
 
 def _student(student: nn.Module, teacher: nn.Module) -> nn.Module:
@@ -377,22 +295,12 @@ def _student(student: nn.Module, teacher: nn.Module) -> nn.Module:
     return student
 
 
-def _style(values: Tensor) -> dict[str, float]:
-    """Inverse of `conditioning.style_values` for one style [3]."""
-    edge, far, sigma = values.double().cpu()
-    return {
-        "edge_holes": min(max(float((edge + 1) / 2), 0.0), 1.0),
-        "far_holes": min(max(float(10 ** (far * 1.5 - 2.0) - 1e-3), 0.0), 1.0),
-        "sigma_px": float(0.1 * torch.exp(sigma)),
-    }
-
-
 def _claim(run: Path, config: TrainConfig) -> None:
     """Makes the run's folder, or checks that it belongs to the same settings."""
     file = run / CONFIG_NAME
     mine = config.model_dump(mode="json")
     # these say how fast or how talkative the run is, not what it computes
-    free = ("acceleration", "log_every", "sample_every", "checkpoint_every_s")
+    free = ("acceleration", "accelerated_stages", "log_every", "sample_every", "checkpoint_every_s")
     if file.is_file():
         theirs = json.loads(file.read_text())
         different = [k for k in mine if k not in free and theirs.get(k) != mine[k]]

@@ -1,0 +1,119 @@
+"""What follows the optimisation: style and calibration of the model, a look at the validation pairs, pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..conditioning import scene_features
+from ..config import StyleConfig, TwoStageConfig
+from ..networks import as_denoiser
+from ..solver import Denoiser
+from .calibration import calibrate, sample_fields
+from .loop import Session
+from .monitor import Curves
+from .store import PairStore
+from .validation import validate
+
+_PICTURE_FRAMES = 3
+_PICTURE_STEPS = 8
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The trained networks: base ones, and those for few steps where there are some."""
+
+    coarse: nn.Module | None
+    fine: nn.Module
+    few: tuple[nn.Module | None, nn.Module] | None
+
+    def serving(self, model: TwoStageConfig, steps: int, session: Session) -> tuple[Denoiser | None, Denoiser]:
+        """The denoisers of both stages for a number of steps."""
+        coarse, fine = self.few if self.few is not None and steps in model.few_steps else (self.coarse, self.fine)
+        return None if coarse is None else frozen(coarse, session), frozen(fine, session)
+
+
+def frozen(network: nn.Module, session: Session) -> Denoiser:
+    """A network without gradient, in the training's precision."""
+    call, accelerator = as_denoiser(network), session.accelerator
+
+    def denoise(sample: Tensor, timestep: Tensor, labels: Tensor) -> Tensor:
+        with torch.no_grad(), accelerator.autocast():
+            return call(sample.contiguous(memory_format=torch.channels_last), timestep, labels)
+
+    return denoise
+
+
+def with_style(model: TwoStageConfig, store: PairStore) -> TwoStageConfig:
+    """The settings with the median style of the generated source's pairs as the default."""
+    own = store.label == model.sources.index(model.source)
+    if not model.condition.style or not bool(own.any()):
+        return model
+    return model.model_copy(update={"style": style_config(store.style[own].median(dim=0).values)})
+
+
+def style_config(values: Tensor) -> StyleConfig:
+    """Inverse of `conditioning.style_values` for one style [3]."""
+    edge, far, sigma = values.double().cpu()
+    return StyleConfig(
+        edge_holes=min(max(float((edge + 1) / 2), 0.0), 1.0),
+        far_holes=min(max(float(10 ** (far * 1.5 - 2.0) - 1e-3), 0.0), 1.0),
+        sigma_px=float(0.1 * torch.exp(sigma)),
+    )
+
+
+def calibrated(model: TwoStageConfig, networks: Trained, store: PairStore, session: Session) -> TwoStageConfig:
+    """The settings with the corrections for each number of steps."""
+    config, found = session.config, []
+    if not config.calibration_frames:
+        return model
+    for steps in _steps(model, session):
+        served = networks.serving(model, steps, session)
+        found.append(calibrate(store, model, *served, steps, config.calibration_frames, config.seed))
+        levels = " ".join(f"{level:+.2f}" for level in found[-1].hole_offset)
+        session.report(f"{steps} steps: gain {found[-1].gain:.3f}, hole levels {levels}")
+    return model.model_copy(update={"calibration": tuple(found)})
+
+
+def validated(
+    model: TwoStageConfig, networks: Trained, store: PairStore | None, session: Session
+) -> Iterator[dict[str, Any]]:
+    """Statistics of the validation pairs and of samples, one row for each number of steps."""
+    config = session.config
+    if store is None or not config.validation_frames:
+        return
+    for steps in _steps(model, session):
+        served = networks.serving(model, steps, session)
+        found = validate(store, model, *served, steps, config.validation_frames, config.seed)
+        session.report(f"validation, {steps} steps: " + json.dumps(found))
+        yield {"stage": "validation", "step": steps, **found}
+
+
+def _steps(model: TwoStageConfig, session: Session) -> tuple[int, ...]:
+    return (1,) if model.direct else session.config.calibrate_steps
+
+
+def pictures(
+    coarse: nn.Module | None, model: TwoStageConfig, store: PairStore, session: Session, curves: Curves
+) -> Callable[[Denoiser, int], None]:
+    """Draws clean depth, and residual and holes of the camera and of a sample, of some pairs."""
+    index = torch.linspace(0, len(store) - 1, min(_PICTURE_FRAMES, len(store))).long().to(store.clean.device)
+    first = None if coarse is None else frozen(coarse, session)
+    steps = 1 if model.direct else _PICTURE_STEPS
+
+    def draw(fine: Denoiser, step: int) -> None:
+        scene, targets = store.frames(index)
+        features = scene_features(scene, model)
+        generator = torch.Generator(device=scene.depth.device).manual_seed(1)
+        _, code, hole = sample_fields(first, fine, features, scene.label, model, steps, generator)
+        nan = torch.full_like(code, float("nan"))
+        real = torch.where(targets.both > 0, targets.code / 8 + 0.5, nan)
+        ours = torch.where((targets.known > 0) & (hole <= 0), code / 8 + 0.5, nan)
+        curves.images("samples: clean, real, ours", step, [features.full[:, :1] / 2 + 0.5, real, ours])
+
+    return draw
