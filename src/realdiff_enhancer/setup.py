@@ -25,6 +25,9 @@ setup(
             "evaluate = realdiff_enhancer.commands.evaluate:main",
             "pack_pairs = realdiff_enhancer.commands.pack_pairs:main",
             "make_pairs = realdiff_enhancer.commands.make_pairs:main",
+            "statistics = realdiff_enhancer.commands.statistics:main",
+            "report = realdiff_enhancer.commands.report:main",
+            "fit_camera = realdiff_enhancer.commands.fit_camera:main",
             "train = realdiff_enhancer.commands.train:main",
         ]},
 )

@@ -94,11 +94,18 @@ def load_yaml(path: str | Path, model: type[Model]) -> Model:
         ) from error
 
 
+def user_config_folder() -> Path:
+    """Return the user's own folder: fitted camera profiles (cameras/), their weights (weights/), their cards."""
+    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(base) / "realdiff"
+
+
 def config_folders() -> list[Path]:
     """Return the folders in which configuration is looked for, in order."""
     folders = []
     if override := os.environ.get("REALDIFF_CONFIG_DIR"):
         folders.append(Path(override))
+    folders.append(user_config_folder())
     prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
     folders += [Path(prefix) / "share" / "realdiff" / "config" for prefix in prefixes if prefix]
     folders.append(Path(__file__).resolve().parents[3] / "config")  # the source tree
@@ -108,8 +115,8 @@ def config_folders() -> list[Path]:
 def find_config(name: str) -> Path:
     """Return the path of a configuration file, e.g. ``cameras/d435.yaml``.
 
-    An existing path is returned as it is; otherwise REALDIFF_CONFIG_DIR, the installed share/realdiff/config and the
-    source tree are searched in that order.
+    An existing path is returned as it is; otherwise REALDIFF_CONFIG_DIR, the user's folder (~/.config/realdiff), the
+    installed share/realdiff/config and the source tree are searched in that order.
 
     Raises:
         ConfigError: No such file; lists what there is.

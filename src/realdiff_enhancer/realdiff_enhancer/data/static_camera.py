@@ -21,6 +21,9 @@ from realdiff_enhancer.data.gap_filling import fill_gaps
 from realdiff_enhancer.data.pair_maker import DepthSequence, PairCandidate
 from realdiff_enhancer.data.pair_quality import GateConfig, drop_wrong_places, edges, measure
 
+#: Consecutive frames that are kept apart from the others together (for validation): the scene is the same in all.
+_BLOCK = 10
+
 FloatArray = npt.NDArray[np.floating]
 
 
@@ -120,14 +123,17 @@ def make_static_pairs(
     config = config or StaticConfig()
     scene = fuse_static(sequence, config)
     factor = float(sequence.K[0, 0]) * sequence.baseline_m
-    for number, noisy, moving in zip(sequence.numbers, sequence.depths_m, scene.moving, strict=True):
+    for index, (number, noisy, moving) in enumerate(
+        zip(sequence.numbers, sequence.depths_m, scene.moving, strict=True)
+    ):
         clean = np.where(moving, np.float32(np.nan), scene.clean_m)
         clean = fill_gaps(clean, noisy, factor, max_gap_px=config.fill_px, step_px=config.gate.edge_px)
         clean = drop_wrong_places(clean, noisy, factor, config.gate)
         clean[moving] = np.nan
         statistics = measure(clean, noisy, factor, (config.near_m, config.clean_far_m), config.gate)
         failures = tuple(statistics.failures(config.gate))
-        yield PairCandidate(number, sequence.numbers[0], clean, noisy, statistics, failures)
+        window = sequence.numbers[index // _BLOCK * _BLOCK]
+        yield PairCandidate(number, window, clean, noisy, statistics, failures)
         advance(1)
 
 

@@ -53,13 +53,12 @@ code{font-size:12px;overflow-wrap:anywhere}
 """
 
 
-def page(bags: Sequence[CardData], command: str, extra: Sequence[tuple[str, str]] = ()) -> str:
+def page(bags: Sequence[CardData], command: str) -> str:
     """Write the page.
 
     Args:
         bags: the bag, and a reference if there is one.
         command: command line that made it.
-        extra: further sections: heading and HTML.
 
     Returns:
         HTML without anything external.
@@ -67,40 +66,48 @@ def page(bags: Sequence[CardData], command: str, extra: Sequence[tuple[str, str]
     bag, reference = bags[0], bags[1] if len(bags) > 1 else None
     sigmas = [data.statistics.estimate(("noise_px", "all")).value for data in bags]
     limit = max([0.05, *(3 * sigma for sigma in sigmas if math.isfinite(sigma))])
-    style = _STYLE.replace("BAG", COLOURS[0]).replace("REF", COLOURS[1])
     parts = [
-        f"<h1>Realism card: {escape(bag.name)}</h1>",
         '<div class="soft">What the depth of this bag looks like by itself'
         + (", beside a reference" if reference else "")
         + ". Scenes differ: compare what belongs to the sensor, not the room.</div>",
         '<div class="bags">' + "".join(_bag(data, data is reference) for data in bags) + "</div>",
-        *(_section(heading, body) for heading, body in extra),
-        _section("Figures", _table(bag, reference)),
-        _section("Curves", _image(curves(bags), "Bands: 95 % intervals. The distribution of depth is the scene's.")),
+        section("Figures", _table(bag, reference)),
+        section("Curves", image(curves(bags), "Bands: 95 % intervals. The distribution of depth is the scene's.")),
     ]
     for data in bags:
         caption = (
             "Top: depth, holes dark. Bottom: noise on smooth surfaces (what a quadratic fit to 64 px tiles leaves)."
         )
-        parts.append(_section(f"Frames of {data.name}", _image(pictures(data, limit), caption)))
-    parts.append(
-        '<footer class="soft">Brackets: 95 % intervals, bootstrap over blocks of frames. '
-        f"<code>{escape(command)}</code></footer>"
-    )
+        parts.append(section(f"Frames of {data.name}", image(pictures(data, limit), caption)))
+    return html_page(f"Realism card: {bag.name}", parts, command)
+
+
+def html_page(title: str, parts: Sequence[str], command: str) -> str:
+    """Put sections into a page that needs nothing else.
+
+    Args:
+        title: heading.
+        parts: HTML of the sections.
+        command: command line that made it.
+    """
+    style = _STYLE.replace("BAG", COLOURS[0]).replace("REF", COLOURS[1])
     body = "\n".join(parts)
+    footer = f"Brackets: 95 % intervals, bootstrap over blocks of frames. <code>{escape(command)}</code>"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>Realism card: {escape(bag.name)}</title><style>{style}</style></head>\n"
-        f"<body><main>\n{body}\n</main></body></html>\n"
+        f"<title>{escape(title)}</title><style>{style}</style></head>\n"
+        f'<body><main>\n<h1>{escape(title)}</h1>\n{body}\n<footer class="soft">{footer}</footer></main></body></html>\n'
     )
 
 
-def _section(heading: str, body: str) -> str:
+def section(heading: str, body: str) -> str:
+    """A section with a heading; `body` is HTML."""
     return f"<section><h2>{escape(heading)}</h2>{body}</section>"
 
 
-def _image(png: bytes, caption: str) -> str:
+def image(png: bytes, caption: str) -> str:
+    """A PNG inside the page, with a caption."""
     data = base64.b64encode(png).decode("ascii")
     return (
         f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'

@@ -1,0 +1,363 @@
+"""A camera profile fitted on the user's own recording: clean proxy, pairs, fine-tuning, before and after.
+
+The last windows of the recording are not trained on: before and after are compared there.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from realdiff_core.config import CameraProfile, StreamProfile
+from realdiff_core.errors import ConfigError, DepthError
+
+from realdiff_enhancer.data.pair_folder import PairFolderWriter, PairMeta, load_folder
+from realdiff_enhancer.data.pairs import PairPack
+from realdiff_enhancer.data.sequence import SequenceOptions
+from realdiff_enhancer.data.sources import PairSource
+from realdiff_enhancer.data.splits import PRIVATE, refuse_held_out
+from realdiff_enhancer.evaluation.pairs import Scene, SceneArgument, load_scene
+from realdiff_enhancer.evaluation.runner import EvaluationSettings, SceneResult, evaluate_scene
+
+BEFORE, AFTER = "before", "after"
+#: Fewer pairs can't be divided into training and validation.
+MIN_PAIRS = 8
+#: Pairs that before and after are compared on, at least: the tests divide them once more.
+_MIN_VALIDATION = 4
+#: Optimiser steps of the trial that finds out how long a step takes, and the share of the time that is planned for.
+_TRIAL_STEPS = 6
+_PLANNED_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How a camera is fitted.
+
+    Attributes:
+        name: of the new profile.
+        base: profile of the camera's kind: baseline, range, disparity step.
+        steps: optimiser steps of the fine stage; the coarse one takes half, each distillation a quarter.
+        time_limit_s: what the training may take; None for no limit.
+        static: the camera is at rest; None finds out.
+        initial: model folder to start from; None for the shipped weights.
+        batch: crops a step.
+        crop: height and width of the crops, px.
+        seed: of training and comparison.
+        far_m: clean depth ends here.
+        voxel_m: side of a voxel.
+        window: frames fused together.
+        train: further settings of the training, over these.
+    """
+
+    name: str
+    base: CameraProfile
+    steps: int = 1500
+    time_limit_s: float | None = None
+    static: bool | None = None
+    initial: Path | None = None
+    batch: int = 16
+    crop: tuple[int, int] = (352, 480)
+    seed: int = 0
+    far_m: float = 2.6
+    voxel_m: float = 0.006
+    window: int = 14
+    train: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a fit gave.
+
+    Attributes:
+        profile: the new profile.
+        model: folder of the fitted model, in the work folder.
+        comparison: before and after on the pairs that weren't trained on.
+        pairs: number of pairs, those for validation among them.
+        validation: number of the latter.
+        method: how the clean depth was made.
+        private: the recording is of a scene that the project holds out.
+        seconds: of making the pairs and of training.
+    """
+
+    profile: CameraProfile
+    model: Path
+    comparison: SceneResult
+    pairs: int
+    validation: int
+    method: str
+    private: bool
+    seconds: tuple[float, float]
+
+
+def fit(
+    source: Path,
+    reading: SequenceOptions,
+    options: FitOptions,
+    work: Path,
+    report: Callable[[str], None] = print,
+    advance: Callable[[int], None] = lambda _: None,
+) -> FitResult:
+    """Fit a camera.
+
+    Args:
+        source: raw bag or folder of depth frames.
+        reading: what is read of it.
+        options: settings.
+        work: empty folder for pairs and training.
+        report: receives lines about the progress.
+        advance: called with the number of frames that have got a clean depth.
+
+    Raises:
+        RealdiffError: no usable pairs in the recording.
+        ConfigError: it is too short to train on, or the training's settings don't fit.
+    """
+    from realdiff_enhancer.two_stage.model_folder import load_config, shipped_weights
+    from realdiff_enhancer.two_stage.pipeline import TwoStageModel
+
+    initial = options.initial or shipped_weights("d435")
+    load_config(initial)  # a wrong folder shows before the work
+    begin = time.monotonic()
+    found = _open(source, reading, options)
+    folder = work / "pairs"
+    accepted = _write_pairs(found, folder, options, advance)
+    if accepted < MIN_PAIRS:
+        raise ConfigError(
+            "the recording gives too few pairs to fit a camera",
+            where=source,
+            expected=f"at least {MIN_PAIRS} frames with clean depth",
+            got=accepted,
+            next_step="record longer: the camera moving slowly over a scene, or some seconds at rest with --static",
+        )
+    pack, private = _pack(folder, options, work / "pack.npz")
+    made = time.monotonic()
+    report(
+        f"{accepted} of {found.frames} frames have a clean depth ({found.method}); "
+        f"{len(pack.validation_indices())} are kept for the comparison"
+    )
+    if private:
+        report(f"frames of a held-out scene: {PRIVATE}")
+    model = _train(work, initial, options, report)
+    trained = time.monotonic()
+    profile = _profile(options, pack)
+    scene = _comparison_scene(folder, pack, options)
+    models = [TwoStageModel.from_pretrained(path, profile=profile, device="auto") for path in (initial, model)]
+    for name, instance in zip((BEFORE, AFTER), models, strict=True):
+        instance.name = name
+    settings = EvaluationSettings(options.seed, 300, 0, "cpu", "none")
+    comparison = evaluate_scene(scene, models, settings, report)
+    return FitResult(
+        profile,
+        model,
+        comparison,
+        accepted,
+        len(scene.frames),
+        found.method,
+        private,
+        (made - begin, trained - made),
+    )
+
+
+def _open(source: Path, reading: SequenceOptions, options: FitOptions) -> PairSource:
+    """Read the recording; find out whether the camera is at rest where that isn't said."""
+    from realdiff_enhancer.data.static_camera import fuse_static
+
+    found = PairSource.open(
+        source,
+        reading,
+        options.base,
+        static=options.static is not False,
+        window=options.window,
+        voxel_m=options.voxel_m,
+        far_m=options.far_m,
+    )
+    if options.static is None and found.sequence is not None:
+        try:
+            fuse_static(found.sequence)
+        except DepthError:
+            from realdiff_enhancer.data.open3d_import import import_open3d
+
+            import_open3d()
+            return replace(found, method="motion")
+    return found
+
+
+def _write_pairs(found: PairSource, folder: Path, options: FitOptions, advance: Callable[[int], None]) -> int:
+    meta = PairMeta(source=options.name, camera=options.base.name, baseline_m=options.base.baseline_m)
+    writer = PairFolderWriter(folder, found.K, meta)
+    accepted = 0
+    reasons: dict[str, int] = {}
+    for pair in found.pairs(advance):
+        writer.write(pair)
+        accepted += not pair.failures
+        for failure in pair.failures:
+            reasons[failure.split()[0]] = reasons.get(failure.split()[0], 0) + 1
+    if not accepted:
+        raise found.nothing_accepted(reasons)
+    return accepted
+
+
+def _pack(folder: Path, options: FitOptions, path: Path) -> tuple[PairPack, bool]:
+    """Pack the pairs; at least a few are kept for the comparison."""
+    meta = PairMeta(source=options.name, camera=options.base.name, baseline_m=options.base.baseline_m)
+    windows = 1
+    pack = load_folder(folder, meta=meta, validation_windows=windows)
+    while len(pack.validation_indices()) < _MIN_VALIDATION and len(pack.training_indices()) > len(pack) // 2:
+        windows += 1
+        pack = load_folder(folder, meta=meta, validation_windows=windows)
+    if len(pack.validation_indices()) < _MIN_VALIDATION or not len(pack.training_indices()):
+        # One long window: the last frames instead.
+        pack = replace(pack, validation=pack.frames >= pack.frames[-max(_MIN_VALIDATION, len(pack) // 5)])
+    private = False
+    try:
+        refuse_held_out(pack)
+    except ConfigError:
+        # Fitting a held-out camera is an experiment that its own second half judges; its weights go nowhere.
+        pack, private = replace(pack, licence=PRIVATE), True
+    pack.save(path)
+    return pack, private
+
+
+def _train(work: Path, initial: Path, options: FitOptions, report: Callable[[str], None]) -> Path:
+    from realdiff_enhancer.two_stage.model_folder import base_config, load_config
+    from realdiff_enhancer.two_stage.training import TrainConfig, train_run
+
+    loaded = load_config(initial)
+    few = loaded.few_steps
+    base: dict[str, Any] = {
+        "packs": [{"path": work / "pack.npz", "source": loaded.source}],
+        "model": base_config(loaded).model_dump(),
+        "initial": initial,
+        "seed": options.seed,
+        "batch": options.batch,
+        "crop": options.crop,
+        "learning_rate": 1e-4,
+        "calibration_frames": 8,
+        "sample_every": 0,
+        **({"distil_to": few} if few else {}),
+        **(options.train or {}),
+    }
+
+    def settings(steps: int) -> TrainConfig:
+        share = {"coarse_steps": max(1, steps // 2), "fine_steps": max(1, steps)}
+        distil = {"distil_steps": max(1, steps // 4) if few else 0}
+        return TrainConfig.model_validate({**base, **share, **distil})
+
+    steps = options.steps
+    if options.time_limit_s is not None:
+        begin = time.monotonic()
+        train_run(settings(_TRIAL_STEPS), work / "trial", report=lambda _: None)
+        seconds = time.monotonic() - begin
+        shutil.rmtree(work / "trial")
+        # The trial's start counts as steps, too: the plan is on the safe side.
+        left = _PLANNED_SHARE * options.time_limit_s - seconds
+        steps = max(_TRIAL_STEPS, min(steps, int(left / seconds * _TRIAL_STEPS)))
+        report(f"{steps} steps fit into {options.time_limit_s:g} s")
+    result = train_run(settings(steps), work / "run", report=report, time_limit_s=options.time_limit_s)
+    if result.model is None:
+        raise ConfigError(
+            "the time is up before the training has finished",
+            expected=f"{steps} steps within {options.time_limit_s:g} s",
+            next_step="allow more time (--time-limit-s) or fewer steps (--steps)",
+        )
+    return result.model
+
+
+def _profile(options: FitOptions, pack: PairPack) -> CameraProfile:
+    """The base profile under the new name, with the recording's geometry; the noise is in the weights."""
+    import numpy as np
+
+    height, width = pack.noisy_mm.shape[1:]
+    hfov = float(np.degrees(2 * np.arctan(0.5 * width / pack.K[0, 0])))
+    depth = StreamProfile(width=width, height=height, hfov_deg=hfov, rate_hz=options.base.depth.rate_hz)
+    return options.base.model_copy(
+        update={
+            "name": options.name,
+            "description": f"fitted on a recording of {len(pack)} pairs, based on {options.base.name}",
+            "depth": depth,
+            "noise": {key: value for key, value in options.base.noise.items() if key != "two_stage"},
+        }
+    )
+
+
+def _comparison_scene(folder: Path, pack: PairPack, options: FitOptions) -> Scene:
+    scene = load_scene(SceneArgument(options.name, folder, options.base.name))
+    kept = set(pack.frames[pack.validation_indices()].tolist())
+    return replace(scene, frames=tuple(frame for frame in scene.frames if frame.number in kept))
+
+
+def save_profile(result: FitResult, page: str, folder: Path, overwrite: bool) -> Path:
+    """Write profile, weights and card into a configuration folder; the profile comes last, when all else is there.
+
+    Args:
+        result: the fit.
+        page: HTML of the card.
+        folder: configuration folder, e.g. `realdiff_core.config.user_config_folder()`.
+        overwrite: replace an earlier fit of this name.
+
+    Returns:
+        The profile's file.
+    """
+    import yaml
+
+    check_name(result.profile.name, folder, overwrite)
+    name = result.profile.name
+    weights = folder / "weights" / f"two_stage_{name}"
+    partial = weights.with_name(f".{weights.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(result.model, partial)
+    record = {
+        "method": result.method,
+        "pairs": result.pairs,
+        "compared_on": result.validation,
+        "private": result.private,
+        "scores": {
+            source.name: {key: estimate.value for key, estimate in source.scores.items()}
+            for source in result.comparison.sources
+            if source.scores
+        },
+    }
+    (partial / "fit.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    shutil.rmtree(weights, ignore_errors=True)
+    partial.rename(weights)
+    (folder / "cards").mkdir(exist_ok=True)
+    (folder / "cards" / f"{name}.html").write_text(page, encoding="utf-8")
+    (folder / "cameras").mkdir(exist_ok=True)
+    text = yaml.safe_dump(result.profile.model_dump(mode="json"), sort_keys=False)
+    new = folder / "cameras" / f".{name}.yaml.partial"
+    new.write_text(f"# Fitted by `ros2 run realdiff_enhancer fit_camera`; weights: ../weights/{weights.name}\n{text}")
+    new.replace(folder / "cameras" / f"{name}.yaml")
+    return folder / "cameras" / f"{name}.yaml"
+
+
+def check_name(name: str, folder: Path, overwrite: bool) -> None:
+    """Refuse a name that is no name, is shipped, or is taken.
+
+    Raises:
+        ConfigError: see above.
+    """
+    import re
+
+    from realdiff_core.config import config_folders
+
+    if not re.fullmatch(r"[a-z0-9_]+", name):
+        raise ConfigError("this is no name for a profile", expected="lower-case letters, digits and _", got=repr(name))
+    for place in config_folders():
+        if (place / "cameras" / f"{name}.yaml").is_file() and place.resolve() != folder.resolve():
+            raise ConfigError(
+                "a profile of this name ships with the software",
+                where=place / "cameras",
+                next_step="choose another --name",
+            )
+    if (folder / "cameras" / f"{name}.yaml").is_file() and not overwrite:
+        raise ConfigError(
+            "a profile of this name exists",
+            where=folder / "cameras",
+            got=name,
+            next_step="choose another, or --overwrite",
+        )

@@ -1,0 +1,129 @@
+"""Fitting a camera from a small recording to a profile that `enhance --profile` takes, on a CPU; and its refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from enhancer_bags import run_enhance, write_episode
+from realdiff_core.bag import BagReader
+from realdiff_core.config import camera_profile, load_yaml
+from realdiff_core.errors import ConfigError, DepthError
+from realdiff_enhancer.commands.fit_camera import build_parser, fit_camera
+from realdiff_enhancer.data.sequence import SequenceOptions
+from realdiff_enhancer.evaluation.fit_page import fit_page
+from realdiff_enhancer.fitting import AFTER, BEFORE, FitOptions, check_name, fit, save_profile
+from test_report import _Page
+from test_static_camera import K, clip
+from tiny_training import make_pack, settings
+
+TINY = {
+    "draws": 2,
+    "draw_steps": 3,
+    "round_trip_limit": 10.0,
+    "calibrate_steps": [2, 3],
+    "calibration_frames": 2,
+    "log_every": 1,
+}
+
+
+def recording(folder: Path, frames: int = 24) -> Path:
+    """A camera at rest before a table with a box; 16-bit PNG, mm, with holes at the box's left side."""
+    (folder / "depth").mkdir(parents=True)
+    np.savetxt(folder / "K.txt", K)
+    for index, depth in enumerate(clip(frames).depths_m):
+        image = np.round(1e3 * depth).astype(np.uint16)
+        image[50:90, 54:60] = 0
+        cv2.imwrite(str(folder / "depth" / f"{index:06d}.png"), image)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model, trained for a few steps: what fitting starts from."""
+    pytest.importorskip("torch")
+    from realdiff_enhancer.two_stage.training import TrainConfig, train
+
+    root = tmp_path_factory.mktemp("tiny")
+    make_pack(root / "pack.npz")
+    train(TrainConfig.model_validate(settings(root / "pack.npz", distil_steps=0)), root / "model", lambda _: None)
+    return root / "model"
+
+
+def test_from_recording_to_enhanced_bag(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "home" / "realdiff"
+    (tmp_path / "work").mkdir()
+    options = FitOptions(
+        name="my_d435", base=camera_profile("d435"), steps=2, initial=tiny_model, batch=2, crop=(64, 64), train=TINY
+    )
+    reading = SequenceOptions(baseline_m=0.05)
+    lines: list[str] = []
+    result = fit(recording(tmp_path / "raw"), reading, options, tmp_path / "work", lines.append)
+    assert result.method == "static" and not result.private and result.pairs == 24
+    assert 4 <= result.validation <= 10
+    assert [source.name for source in result.comparison.sources] == ["real", BEFORE, AFTER]
+    record = json.loads((result.model / "train.json").read_text())["config"]
+    assert Path(record["initial"]) == tiny_model and (record["coarse_steps"], record["fine_steps"]) == (1, 2)
+
+    saved = save_profile(result, fit_page(result, "fit_camera …"), folder, overwrite=False)
+    assert saved == folder / "cameras" / "my_d435.yaml"
+    profile = camera_profile("my_d435")
+    assert (profile.baseline_m, profile.depth.width) == (0.05, 200)
+    assert profile.depth.hfov_deg == pytest.approx(np.degrees(2 * np.arctan(100 / 200)))
+    page = _Page((folder / "cards" / "my_d435.html").read_text())
+    assert page.links == [] and len(page.images) == 2 and "Before and after" in page.text
+    assert "at rest" in page.text
+
+    bag = write_episode(tmp_path / "episode", frames=2)
+    enhanced = run_enhance(bag, "-o", tmp_path / "out", "--profile", "my_d435", "--steps", "2", "--device", "cpu")
+    assert enhanced.returncode == 0, enhanced.stderr
+    with BagReader(tmp_path / "out") as reader:
+        provenance = reader.provenance()
+    assert provenance is not None and provenance.enhancement is not None
+    assert provenance.enhancement.profile == "my_d435"
+    from realdiff_enhancer.two_stage.model_folder import load_model
+
+    fitted, start = (load_model(path, 2).sha256 for path in (folder / "weights" / "two_stage_my_d435", tiny_model))
+    assert provenance.enhancement.weights_sha256 == fitted != start
+    with pytest.raises(ConfigError, match="exists"):
+        save_profile(result, "", folder, overwrite=False)
+
+
+def test_short_and_restless_recordings_are_refused(tmp_path: Path, tiny_model: Path) -> None:
+    options = FitOptions(name="x", base=camera_profile("d435"), initial=tiny_model, static=True)
+    reading = SequenceOptions(baseline_m=0.05)
+    with pytest.raises(DepthError, match="too few"):
+        fit(recording(tmp_path / "one", 1), reading, options, tmp_path / "work_1")
+    moving = recording(tmp_path / "moving", 12)
+    for index, path in enumerate(sorted((moving / "depth").glob("*.png"))):
+        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path), (image.astype(float) * (1 + 0.03 * index)).astype(np.uint16))
+    with pytest.raises(DepthError, match="camera moves"):
+        fit(moving, reading, options, tmp_path / "work_2")
+
+
+def test_names_are_checked_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="ships with"):
+        check_name("d435", tmp_path, overwrite=True)
+    with pytest.raises(ConfigError, match="no name"):
+        check_name("../d435", tmp_path, overwrite=False)
+    options = build_parser().parse_args(["nothing", "--name", "ok", "--steps", "0", "--folder", str(tmp_path)])
+    with pytest.raises(ConfigError, match="--steps"):
+        fit_camera(options, "fit_camera …")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_user_profiles_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import yaml
+
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    mine = camera_profile("d435").model_copy(update={"name": "mine", "near_m": 0.2})
+    path = tmp_path / "realdiff" / "cameras" / "mine.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(yaml.safe_dump(mine.model_dump(mode="json")))
+    assert camera_profile("mine").near_m == 0.2
+    assert load_yaml(path, type(mine)) == mine
