@@ -181,6 +181,8 @@ class TwoStageConfig(_Strict):
         source: the one that is generated.
         hole_scale: amplitude of the analog hole bit or of the distance field.
         stages: "two", or "one" for a single stage that diffuses the whole residual (the end-to-end baseline).
+        residual_px: pixels per cell of the fine residual field: a real residual carries next to nothing finer than 2
+            away from edges, and little finer than 4.
         direct: the network makes its sample in one evaluation (adversarial baselines): one step, no other number.
         few_steps: steps a stage that distilled networks exist for, e.g. (4, 2, 1); each one's half comes after it.
         calibration: measured corrections, by number of steps.
@@ -196,6 +198,7 @@ class TwoStageConfig(_Strict):
     condition: ConditionConfig = ConditionConfig()
     style: StyleConfig = StyleConfig()
     holes: HoleConfig = HoleConfig()
+    residual_px: Literal[2, 4] = 2
     schedule: ScheduleConfig = ScheduleConfig()
     direct: bool = False
     few_steps: tuple[int, ...] = ()

@@ -9,7 +9,7 @@ from torch import Tensor
 from .codec import decode_residual, depth_to_disparity, upsample
 from .conditioning import known_mask
 from .config import StepCalibration, TwoStageConfig
-from .networks import FINE_RESIDUAL_FACTOR, fine_channels
+from .networks import fine_channels
 
 
 def native_size(height: int, width: int, fx: float, native_fx: float) -> tuple[int, int]:
@@ -51,10 +51,10 @@ def decode_fields(
     """
     cells, _ = fine_channels(config)
     low = upsample(coarse_code, config.coarse.stride)
-    rest = F.pixel_shuffle(fine_sample[:, :cells], config.fine.stride // FINE_RESIDUAL_FACTOR)
+    rest = F.pixel_shuffle(fine_sample[:, :cells], config.fine.stride // config.residual_px)
     hole = F.pixel_shuffle(fine_sample[:, cells:], config.fine.stride // config.holes.factor)
     hole = upsample(hole, config.holes.factor)
-    total = low + upsample(rest, FINE_RESIDUAL_FACTOR)
+    total = low + upsample(rest, config.residual_px)
     if calibration is not None and proximity is not None:
         total = total * calibration.gain
         offset = torch.zeros_like(proximity)

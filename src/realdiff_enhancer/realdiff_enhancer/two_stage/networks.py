@@ -9,9 +9,6 @@ from .conditioning import condition_channels
 from .config import NetworkConfig, TwoStageConfig
 from .solver import Denoiser
 
-#: Pixels per cell of the fine residual field: the real residual carries next to nothing finer.
-FINE_RESIDUAL_FACTOR = 2
-
 
 def _network(config: NetworkConfig, in_channels: int, out_channels: int, labels: int) -> nn.Module:
     if config.kind == "stable_diffusion":
@@ -51,7 +48,7 @@ def coarse_channels() -> int:
 
 def fine_channels(config: TwoStageConfig) -> tuple[int, int]:
     """Channels that the fine stage diffuses: (residual cells, hole field), both unshuffled to its grid."""
-    return (config.fine.stride // FINE_RESIDUAL_FACTOR) ** 2, (config.fine.stride // config.holes.factor) ** 2
+    return (config.fine.stride // config.residual_px) ** 2, (config.fine.stride // config.holes.factor) ** 2
 
 
 def label_count(config: TwoStageConfig) -> int:

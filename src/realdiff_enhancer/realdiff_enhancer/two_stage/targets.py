@@ -13,7 +13,6 @@ from .conditioning import known_mask, style_values
 from .config import CodecConfig, HoleConfig, TwoStageConfig
 from .fgs import structural_noise
 from .geometry import NEAR_4_PX, edge_proximity, half_disparity
-from .networks import FINE_RESIDUAL_FACTOR
 
 
 @dataclass(frozen=True)
@@ -122,9 +121,9 @@ def fine_target(coarse_code: Tensor, targets: PairTargets, config: TwoStageConfi
         Target and weight, both [N, sum(fine_channels), H/stride, W/stride].
     """
     rest = targets.code - upsample(coarse_code, config.coarse.stride)
-    cells, weight = masked_pool(rest, targets.both, FINE_RESIDUAL_FACTOR)
+    cells, weight = masked_pool(rest, targets.both, config.residual_px)
     cells = fill_invalid(cells, weight)
-    factor = config.fine.stride // FINE_RESIDUAL_FACTOR
+    factor = config.fine.stride // config.residual_px
     hole_factor = config.fine.stride // config.holes.factor
     known = F.avg_pool2d(targets.known, config.holes.factor) if config.holes.factor > 1 else targets.known
     field = torch.where(known > 0, targets.field, torch.full_like(targets.field, -1.0)) * config.hole_scale

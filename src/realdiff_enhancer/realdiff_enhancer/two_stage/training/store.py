@@ -15,7 +15,6 @@ from ...data.pairs import PairPack
 from ...data.splits import refuse_held_out
 from ..codec import round_trip_error_mm
 from ..conditioning import Scene, known_mask, pad_to_multiple
-from ..networks import FINE_RESIDUAL_FACTOR
 from ..sampling import CoarseSample
 from ..targets import PairTargets, frame_styles, pair_targets, with_structure
 from .config import TrainConfig
@@ -262,7 +261,7 @@ def check_codec(store: PairStore, config: TrainConfig, report: Callable[[str], N
         store.noisy[index],
         store.factor[index],
         config.model.codec,
-        FINE_RESIDUAL_FACTOR,
+        config.model.residual_px,
         DEPTH_BINS_M,
     )
     for row in rows:

@@ -206,7 +206,7 @@ class _Run:
             return None, None
         loaded = load_model(self.config.initial, steps=10**6)  # the base networks
         mine = self.config.model
-        for name in ("coarse", "fine", "condition", "holes", "stages", "sources", "schedule", "codec"):
+        for name in ("coarse", "fine", "condition", "holes", "residual_px", "stages", "sources", "schedule", "codec"):
             if getattr(loaded.config, name) != getattr(mine, name):
                 raise ConfigError(
                     "the model to start from has other settings",
