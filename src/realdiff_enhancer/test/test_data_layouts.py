@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from realdiff_core.config import camera_profile
-from realdiff_core.errors import CameraError, RealdiffError
+from realdiff_core.errors import CameraError, ImageError, RealdiffError
 from realdiff_enhancer.data.layouts import is_clear_grasp, is_lasa, lasa_frames, read_twins
 from realdiff_enhancer.data.sequence import SequenceOptions, read_sequence
 from realdiff_enhancer.data.sources import PairSource, check_profile
@@ -161,3 +161,42 @@ def test_real_twin_captures_show_the_failures_of_transparent_objects() -> None:
         inside, outside = twin.transparent & known, ~twin.transparent & known
         holes = [float(np.isnan(pair.noisy_m)[region].mean()) for region in (inside, outside)]
         assert holes[0] > 0.2 and holes[0] > 3 * holes[1]
+
+
+def test_unreadable_frames_and_single_frames_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    (folder / "depth").mkdir(parents=True)
+    np.savetxt(folder / "K.txt", [[30, 0, 16], [0, 30, 12], [0, 0, 1]])
+    good = folder / "depth" / "000.png"
+    cv2.imwrite(str(good), np.full(SHAPE, 900, np.uint16))
+    with pytest.raises(RealdiffError, match="too few"):
+        list(PairSource.open(folder, OPTIONS, camera_profile("d435"), static=True).pairs())
+    (folder / "depth" / "001.png").write_bytes(good.read_bytes()[:40])
+    with pytest.raises(ImageError, match=r"001\.png"):
+        read_sequence(folder, OPTIONS)
+    cv2.imwrite(str(folder / "depth" / "001.png"), np.full((12, 12), 900, np.uint16))
+    with pytest.raises(ImageError, match="differ in size"):
+        read_sequence(folder, OPTIONS)
+
+
+def test_frames_without_overlap_are_named_as_such(tmp_path: Path) -> None:
+    pytest.importorskip("open3d", reason="no Open3D: pip install -r requirements/fusion.txt")
+    folder = tmp_path / "rooms"
+    (folder / "depth").mkdir(parents=True)
+    np.savetxt(folder / "K.txt", [[120, 0, 80], [0, 120, 60], [0, 0, 1]])
+    rng = np.random.default_rng(0)
+    for index in range(5):  # five unrelated walls at 0.5 to 2.5 m, 5 m apart by their poses
+        wall = np.full((120, 160), 500 + 500 * index, np.uint16) + rng.integers(0, 3, (120, 160)).astype(np.uint16)
+        cv2.imwrite(str(folder / "depth" / f"{index:03d}.png"), wall)
+        pose = np.eye(4)
+        pose[0, 3] = 5.0 * index
+        (folder / "poses").mkdir(exist_ok=True)
+        np.savetxt(folder / "poses" / f"{index:03d}.txt", pose)
+    source = PairSource.open(folder, OPTIONS, camera_profile("d435"), static=False)
+    reasons: dict[str, int] = {}
+    for pair in source.pairs():
+        assert pair.failures
+        for failure in pair.failures:
+            reasons[failure.split()[0]] = reasons.get(failure.split()[0], 0) + 1
+    assert "don't overlap" in str(source.nothing_accepted(reasons))
+    assert "no frame passed the gate" in str(source.nothing_accepted({"sigma_px": 5}))
