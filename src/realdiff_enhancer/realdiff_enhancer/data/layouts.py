@@ -112,7 +112,7 @@ def _trajectory(path: Path) -> dict[float, npt.NDArray[np.float64]]:
         world_to_camera = np.eye(4)
         world_to_camera[:3, :3] = Rotation.from_rotvec(row[1:4]).as_matrix()
         world_to_camera[:3, 3] = row[4:7]
-        poses[float(row[0])] = np.linalg.inv(world_to_camera)
+        poses[float(row[0])] = np.asarray(np.linalg.inv(world_to_camera), np.float64)
     return poses
 
 
@@ -209,7 +209,7 @@ def read_twins(folder: Path) -> list[Twin]:
     """
     from realdiff_core.frames import find_intrinsics, read_depth, read_intrinsics
 
-    twins = []
+    twins: list[Twin] = []
     for path in sorted(folder.glob("*-transparent-depth-img.exr")):
         stem = path.name.removesuffix("-transparent-depth-img.exr")
         other = folder / f"{stem}-opaque-depth-img.exr"

@@ -72,7 +72,7 @@ def measure_clip(
     camera = CameraModel(
         width, height, matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2], baseline_m=profile.baseline_m
     )
-    still = ~scene.moving.any(axis=0)
+    still = ~np.asarray(scene.moving.any(axis=0))
     usable = still & scene.flat
     factor = camera.disparity_factor
     sources = {REAL: _statistics(sequence.depths_m, factor, usable, still)}

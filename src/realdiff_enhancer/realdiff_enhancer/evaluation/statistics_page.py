@@ -206,14 +206,15 @@ def figure(path: Path, scene: SceneAssumptions) -> None:
             for b in DEPTH_BINS
         ]
         rows = [row for row in rows if row[1].frames >= MIN_FRAMES]
-        x, mean, sigma = (np.array([r[0] for r in rows]), *(np.array([r[i].value for r in rows]) for i in (1, 2)))
+        x = [row[0] for row in rows]
+        mean, sigma = [row[1].value for row in rows], [row[2].value for row in rows]
         colour = source_colour(name, index)
         moments.plot(x, sigma, "o-", color=colour, label=name, lw=2.2 if name == REAL else 1.4, ms=4)
         moments.plot(x, mean, ":", color=colour, lw=1.2)
     moments.set(title="A1: σ (line) and mean (dotted)", xlabel="depth [m]", ylabel="residual [mm]")
     for index, a in enumerate(scene.approximations):
         points = [(centre[label], e) for label, e in a.tv.items() if math.isfinite(e.value)]
-        x, y = np.array([p[0] for p in points]), np.array([p[1].value for p in points])
+        x, y = [p[0] for p in points], [p[1].value for p in points]
         label = "real, half to half" if a.name == REAL else a.name
         approximation.plot(x, y, "o-", color=source_colour(a.name, index), label=label, ms=4)
         approximation.fill_between(

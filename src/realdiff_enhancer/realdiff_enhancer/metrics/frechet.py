@@ -67,8 +67,8 @@ def frechet_distance(first: NDArray[np.floating], second: NDArray[np.floating]) 
     """
     centred = [(x - x.mean(0)) / np.sqrt(len(x) - 1) for x in (np.asarray(first, float), np.asarray(second, float))]
     mean = float(((first.mean(0) - second.mean(0)) ** 2).sum())
-    factors = [np.linalg.qr(x, mode="r") if len(x) > x.shape[1] else x for x in centred]
-    cross = float(np.linalg.svd(factors[0] @ factors[1].T, compute_uv=False).sum())
+    factors = [np.asarray(np.linalg.qr(x, mode="r")) if len(x) > x.shape[1] else x for x in centred]
+    cross = float(np.linalg.svd(factors[0] @ factors[1].T, full_matrices=False, compute_uv=False).sum())
     return max(0.0, mean + float((centred[0] ** 2).sum() + (centred[1] ** 2).sum()) - 2 * cross)
 
 

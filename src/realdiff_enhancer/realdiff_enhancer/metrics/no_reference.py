@@ -66,9 +66,10 @@ class Probe:
         """Depth with holes closed by the nearest depth to the left (or right), float32 [H, W], m."""
         index = np.where(self.valid, np.arange(self.depth.shape[1]), -1)
         left = np.maximum.accumulate(index, axis=1)
-        first = np.where(self.valid.any(axis=1), self.valid.argmax(axis=1), 0)
+        any_in_row = np.asarray(self.valid.any(axis=1))
+        first = np.where(any_in_row, self.valid.argmax(axis=1), 0)
         source = np.where(left >= 0, left, first[:, None])
-        return np.where(self.valid.any(axis=1)[:, None], np.take_along_axis(self.depth, source, axis=1), np.nan)
+        return np.where(any_in_row[:, None], np.take_along_axis(self.depth, source, axis=1), np.nan)
 
     @cached_property
     def edge_distance(self) -> NDArray[np.float32]:
@@ -89,7 +90,7 @@ class Probe:
             place = (slice(top, top + TILE), slice(left, left + TILE))
             total[place] += np.where(inside, residual, 0)
             count[place] += inside
-        return total / np.maximum(count, 1), count > 0
+        return (total / np.maximum(count, 1)).astype(np.float32), count > 0
 
     def _tiles(self) -> list[tuple[int, int, NDArray[np.float32], NDArray[np.bool_]]]:
         height, width = self.depth.shape
