@@ -17,7 +17,7 @@ from realdiff_enhancer.models import DepthFrames, DepthModel, create_model, mode
 PROFILE = camera_profile("d435")
 # The middle of a D435's image at 640×480.
 CAMERA = CameraModel(320, 240, 615, 615, 159.5, 119.5, baseline_m=PROFILE.baseline_m)
-ANALYTIC = ("none", "gaussian", "perlin", "disparity")
+ANALYTIC = ("none", "gaussian", "perlin", "disparity", "active_dr")
 
 
 def seeds(n: int, seed: int = 0) -> tuple[int, ...]:
@@ -236,6 +236,23 @@ def test_profile_replaces_parameters_and_bad_ones_are_named(tmp_path) -> None:
     uneven = PROFILE.model_copy(update={"noise": {"disparity": {"hole_edge_rate": [0.5]}}})
     with pytest.raises(ConfigError, match="one rate per entry"):
         create_model("disparity", profile=uneven)
+
+
+def test_domain_randomisation_spreads_over_its_ranges() -> None:
+    model = create_model("active_dr", profile=PROFILE)
+    noisy = enhance(model, wall(0.8, 40))
+    sigma = [float(np.nanstd(disparity_error(frame, 0.8))) for frame in noisy]
+    lost = np.isnan(noisy).mean((1, 2))
+    # log-uniform in [0.02, 0.6] px: the logarithms' mean and spread
+    assert np.mean(np.log(sigma)) == pytest.approx(np.log([0.02, 0.6]).mean(), abs=0.5)
+    assert min(sigma) < 0.05 and max(sigma) > 0.3
+    assert lost.min() < 0.05 and lost.max() > 0.15
+
+
+def test_domain_randomisation_refuses_ranges_that_run_backwards() -> None:
+    wrong = PROFILE.model_copy(update={"noise": {"active_dr": {"sigma_px": [0.5, 0.1]}}})
+    with pytest.raises(ConfigError, match="sigma_px must be an increasing range"):
+        create_model("active_dr", profile=wrong)
 
 
 def test_registry_knows_its_models() -> None:

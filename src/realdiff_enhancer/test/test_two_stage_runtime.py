@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from realdiff_enhancer.two_stage import bench  # noqa: E402
 from realdiff_enhancer.two_stage.networks import make_coarse, make_fine  # noqa: E402
 from realdiff_enhancer.two_stage.pipeline import TwoStageModel  # noqa: E402
-from realdiff_enhancer.two_stage.training.acceleration import accelerated  # noqa: E402
+from realdiff_enhancer.two_stage.training.acceleration import Acceleration, accelerated  # noqa: E402
 from test_two_stage import TINY, frames  # noqa: E402
 from torch import dtype  # noqa: E402
 from torch.nn import Module  # noqa: E402
@@ -88,3 +88,37 @@ def test_bench_prints_rates_and_the_ratio(capsys: pytest.CaptureFixture[str], mo
     paper, ours = json.loads(capsys.readouterr().out)
     assert ours["ratio_to_paper"] == pytest.approx(ours["frames_per_s"] / paper["frames_per_s"])
     assert 0 < ours["p50_ms"] <= ours["p99_ms"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("graphs", [False, True])
+def test_a_gpu_agrees_with_the_cpu_and_does_not_depend_on_the_grouping(graphs: bool) -> None:
+    torch.manual_seed(3)
+    networks = make_coarse(TINY), make_fine(TINY)
+    on_cpu = model("cpu").enhance(frames(11))
+    gpu = TwoStageModel(TINY, *networks, steps=2, device="cuda", precision="fp32", graphs=graphs)
+    together = gpu.enhance(frames(11))
+    assert on_cpu.coarse is not None
+    assert together.coarse is not None
+    np.testing.assert_allclose(together.coarse, on_cpu.coarse, rtol=1e-3, atol=1e-4)
+    alone = gpu.enhance(frames(1, previous=tuple(range(100, 110))))
+    np.testing.assert_array_equal(alone.depth[0], together.depth[10])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("how", ["graphs", "compile"])
+def test_accelerated_training_has_the_gradient_of_plain_training(how: Acceleration) -> None:
+    torch.manual_seed(3)
+    network = make_coarse(TINY).cuda()
+    channels = network.state_dict()["conv_in.weight"].shape[1]
+    inputs = (torch.randn((2, channels, 16, 16)).cuda(), torch.tensor([1, 9]).cuda(), torch.tensor([0, 1]).cuda())
+    lines: list[str] = []
+    gradients = []
+    for module in (network, accelerated(network, how, lines.append)):
+        for _ in range(3):
+            network.zero_grad()
+            module(*inputs, return_dict=False)[0].square().mean().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]))
+    assert lines == []
+    error = (gradients[0] - gradients[1]).norm() / gradients[0].norm()
+    assert float(error) < 1e-2

@@ -58,6 +58,12 @@ def _gaussian(options: ModelOptions) -> DepthModel:
     return GaussianModel.from_config(options.profile, options.weights)
 
 
+def _active_dr(options: ModelOptions) -> DepthModel:
+    from realdiff_enhancer.models.active_dr import ActiveDrModel
+
+    return ActiveDrModel.from_config(options.profile, options.weights)
+
+
 def _none(options: ModelOptions) -> DepthModel:
     from realdiff_enhancer.models.none import NoneModel
 
@@ -96,6 +102,7 @@ _MODELS: dict[str, tuple[Callable[[ModelOptions], DepthModel], str]] = {
     "disparity": (_disparity, "correlated sub-pixel noise, quantisation, edges and holes; no learning, real time"),
     "perlin": (_perlin, "multi-octave gradient noise in disparity"),
     "gaussian": (_gaussian, "independent Gaussian noise in disparity, so that it grows as z²"),
+    "active_dr": (_active_dr, "domain randomisation: noise and holes of random size in every frame"),
     "none": (_none, "leaves the depth bit-identical"),
     **{name: (_learned(name), description) for name, (_, description) in _TRAINED.items()},
 }
