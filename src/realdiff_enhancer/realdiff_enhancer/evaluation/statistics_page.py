@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from realdiff_core.errors import DepthError
 
 from realdiff_enhancer.evaluation.assumptions import QUANTILES, SceneAssumptions
