@@ -47,7 +47,7 @@ def alone(episodes: Path) -> dict[str, bytes]:
     return contents(output)
 
 
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_same_bytes_whatever_the_number_of_workers(
     tmp_path: Path, episodes: Path, alone: dict[str, bytes], size: int
 ) -> None:
@@ -108,6 +108,7 @@ def test_killed_worker_costs_its_bag_only(tmp_path: Path, episodes: Path, alone:
     assert len(result.outputs) == 3
 
 
+@pytest.mark.slow
 def test_bag_that_keeps_killing_is_named_and_the_others_are_complete(tmp_path: Path, episodes: Path) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()

@@ -70,8 +70,8 @@ class Support:
         depth_m: quantiles of the clean depth at :data:`QUANTILES`, m.
         in_range: share of it within the profile's range.
         residual_px: quantiles of the camera's |residual|, pixels of disparity.
-        tail_exponent: Hill's estimate of the tail index from the largest 0.1 % of |residual|; above 2 the variance
-            exists.
+        tail_exponent: Hill's estimate of the tail index from the largest 0.1 % of |residual|; larger is
+            lighter.
     """
 
     depth_m: NDArray[np.float64]

@@ -31,8 +31,8 @@ _A2 = (
     "marginals differ because the halves show other depths, so the first bound doesn't apply to it."
 )
 _A3 = (
-    "The clean depth lies within bounds, and the residual's tail is light enough for its variance to exist where "
-    "Hill's tail index is above 2."
+    "Clean depth and residual lie within bounds, so all moments exist. Hill's tail index says how heavy the residual's "
+    "tail is on the way there: below 2, a plain σ is ruled by a few flying pixels, and a robust one is to be preferred."
 )
 _TIME = (
     "Clips of a camera at rest; a model's row is the model on the clip's fused depth. √D(k): standard deviation of "
