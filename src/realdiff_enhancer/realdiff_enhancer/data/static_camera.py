@@ -1,10 +1,10 @@
 """Clean depth from a camera at rest: robust fusion over time, moving things taken out, planes evened.
 
 Time averages the jitter away, but not the part of the error that never changes. On surfaces that are locally flat that
-part is taken off too: a plane is affine in disparity, so an affine fit over a window wider than the error's
-correlation length (10 to 20 px) evens it. Elsewhere (curved, near edges) the median over time stays, with its fixed
-error: residuals there are too small. A recording of a moving camera (`make_pairs` without ``--static``) doesn't have
-this limit.
+part is taken off too: a plane is affine in disparity, so an affine fit over a window wider than the error's correlation
+length (10 to 20 px) evens it. On curved surfaces the clean depth is unknown. Near edges the median over time stays, with
+its fixed error: holes there are right, residuals too small. A recording of a moving camera (`make_pairs` without
+``--static``) doesn't have these limits.
 """
 
 from __future__ import annotations
@@ -39,12 +39,13 @@ class StaticConfig(BaseModel):
     moving_share: float = Field(
         default=0.25, gt=0, le=1, description="changed share of a frame that is a moving camera"
     )
-    plane_window_px: int = Field(default=49, ge=9, description="window of the affine fit")
+    plane_windows_px: tuple[int, ...] = Field(default=(49, 25), description="windows of the affine fit, widest first")
+    edge_px: int = Field(default=12, ge=0, description="so near to an edge, clean depth is kept though it isn't flat")
     plane_rms_px: float = Field(default=0.25, gt=0, description="largest misfit of what counts as flat")
     fill_px: int = Field(default=48, ge=0, description="longest gap beside an edge that the background is continued in")
     clean_far_m: float = Field(default=2.6, gt=0, description="clean depth beyond this is unknown")
     near_m: float = Field(default=0.15, gt=0, description="depth under which nothing is expected")
-    gate: GateConfig = GateConfig(sigma_px=0.5, bias_px=0.15, low_frequency_px=0.3)
+    gate: GateConfig = GateConfig(sigma_px=0.5, bias_px=0.15, low_frequency_px=0.3, coverage=0.25)
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def fuse_static(sequence: DepthSequence, config: StaticConfig | None = None) -> 
     measured = np.isfinite(still).sum(axis=0)
     median[measured < max(config.min_frames // 2, config.min_valid * count)] = np.nan
     level, flat = even_planes(median, config)
+    level[~flat & ~_near_edge(median, config.edge_px)] = np.nan
     clean = np.where(np.isfinite(level), factor / np.where(np.isfinite(level), level, 1.0), np.nan)
     clean[clean > config.clean_far_m] = np.nan
     return StaticScene(clean.astype(np.float32), flat & np.isfinite(clean), moving)
@@ -181,17 +183,40 @@ def _moving(
 def even_planes(
     disparity: npt.NDArray[np.float32], config: StaticConfig
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Replace the disparity by its local affine fit where that fits.
+    """Replace the disparity by its local affine fit where that fits: in a wide window, else in a narrow one.
 
     Returns:
-        Disparity float32 [H, W], NaN where unknown, and where the fit was taken.
+        Disparity float32 [H, W], NaN where unknown, and where a fit was taken.
     """
+    level, flat = disparity, np.zeros(disparity.shape, bool)
+    for window in config.plane_windows_px:
+        fit, fits = _affine_fit(disparity, window, config.plane_rms_px)
+        level = np.where(fits & ~flat, fit, level)
+        flat = flat | fits
+    return level.astype(np.float32), flat
+
+
+def _near_edge(disparity: npt.NDArray[np.float32], distance_px: int) -> npt.NDArray[np.bool_]:
+    """Pixels within a distance of a step between known disparities."""
+    import cv2
+
+    known = np.isfinite(disparity)
+    inverse = np.where(known, 1.0 / np.maximum(np.where(known, disparity, 1.0), 1e-6), np.nan)
+    steps = edges(inverse, 1.0, 0.5)  # 1.0: what is given is disparity already
+    side = 2 * distance_px + 1
+    return np.asarray(cv2.dilate(steps.astype(np.uint8), np.ones((side, side), np.uint8)) > 0)
+
+
+def _affine_fit(
+    disparity: npt.NDArray[np.float32], window: int, largest_rms_px: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Fit a plane to the window around every pixel, by box means of the moments; and where it fits."""
     import cv2
 
     known = np.isfinite(disparity)
     height, width = disparity.shape
     y, x = np.mgrid[:height, :width].astype(np.float64)
-    box = (config.plane_window_px, config.plane_window_px)
+    box = (window, window)
     value = np.where(known, disparity, 0.0).astype(np.float64)
     weight = known.astype(np.float64)
 
@@ -210,11 +235,5 @@ def even_planes(
     a, b = (xd * yy - yd * xy) / determinant, (yd * xx - xd * xy) / determinant
     fit = md + a * (x - mx) + b * (y - my)
     misfit = np.sqrt(np.maximum(dd - a * xd - b * yd, 0.0))
-    inverse = np.where(known, 1.0 / np.maximum(value, 1e-6), np.nan)
-    near_edge = edges(inverse, 1.0, 0.5)  # 1.0: what is given is disparity already
-    margin = config.plane_window_px // 2 | 1
-    near_edge = cv2.dilate(near_edge.astype(np.uint8), np.ones((margin, margin), np.uint8)) > 0
-    flat = known & (misfit < config.plane_rms_px) & (share > 0.5) & ~near_edge
-    # The fit's own curvature must not exceed what it evens.
-    flat &= np.abs(fit - value) < 4 * config.plane_rms_px
-    return np.where(flat, fit, disparity).astype(np.float32), flat
+    fits = known & (misfit < largest_rms_px) & (share > 0.5) & ~_near_edge(disparity, window // 4)
+    return fit, fits & (np.abs(fit - value) < 4 * largest_rms_px)

@@ -22,6 +22,9 @@ from .config import TrainConfig
 DEPTH_BINS_M = (0.28, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 4.0)
 _CHUNK = 16  # frames whose targets are computed together
 
+#: An error of the codec under a quarter of the recorded step (1 mm) is none.
+_NEGLIGIBLE_MM = 0.25
+
 
 @dataclass
 class PairStore:
@@ -269,7 +272,8 @@ def check_codec(store: PairStore, config: TrainConfig, report: Callable[[str], N
             f"codec {row['depth_from_m']:.2f}-{row['depth_to_m']:.2f} m: error {row['error_mm']:.2f} mm, "
             f"residual {row['residual_mm']:.2f} mm"
         )
-        if row["pixels"] > 1000 and row["error_mm"] > config.round_trip_limit * row["residual_mm"]:
+        limit_mm = max(config.round_trip_limit * row["residual_mm"], _NEGLIGIBLE_MM)
+        if row["pixels"] > 1000 and row["error_mm"] > limit_mm:
             raise ConfigError(
                 "the codec loses too much of the residual",
                 where=f"depth {row['depth_from_m']}-{row['depth_to_m']} m",
