@@ -2,8 +2,8 @@
 
 Time averages the jitter away, but not the part of the error that never changes. On surfaces that are locally flat that
 part is taken off too: a plane is affine in disparity, so an affine fit over a window wider than the error's correlation
-length (10 to 20 px) evens it. On curved surfaces the clean depth is unknown. Near edges the median over time stays, with
-its fixed error: holes there are right, residuals too small. A recording of a moving camera (`make_pairs` without
+length (10 to 20 px) evens it. On curved surfaces the clean depth is unknown. Near edges the median over time stays,
+with its fixed error: holes there are right, residuals too small. A recording of a moving camera (`make_pairs` without
 ``--static``) doesn't have these limits.
 """
 
