@@ -157,6 +157,27 @@ def test_values_between_pixels_agree_with_scipy(torch_arrays) -> None:  # type: 
     assert np.array_equal(found[0][1], found[1][1])
 
 
+def test_means_of_one_side_of_a_jump_and_cubic_rows(torch_arrays) -> None:  # type: ignore[no-untyped-def]
+    rng = np.random.default_rng(2)
+    disparity = rng.uniform(20, 23, (2, 12, 17)).astype(np.float32)
+    valid = rng.random(disparity.shape) < 0.7
+    near = np.pad(np.where(valid, disparity, np.nan), ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(near, (3, 3), (1, 2)).reshape(*disparity.shape, 9).copy()
+    windows[np.abs(windows - disparity[..., None]) >= 1] = np.nan
+    windows[..., 4] = disparity  # the pixel itself counts in any case
+    ramp = np.broadcast_to(np.arange(40, dtype=np.float32) * 3, (2, 12, 40)).copy()  # cubics keep straight lines
+    shift = rng.uniform(0, 3, ramp.shape).astype(np.float32)
+    inside = (slice(None), slice(None), slice(6, -3))
+    means, rows = [], []
+    for arrays in (NUMPY, torch_arrays):
+        means.append(arrays.download(arrays.same_side(arrays.upload(disparity), arrays.upload(valid))))
+        rows.append(arrays.download(arrays.sample_rows(arrays.upload(ramp), arrays.upload(shift))))
+        assert np.allclose(means[-1], np.nanmean(windows, axis=-1), atol=1e-5)
+        assert np.allclose(rows[-1][inside], (ramp - 3 * shift)[inside], atol=1e-4)
+    assert np.array_equal(*means)
+    assert np.array_equal(*rows)
+
+
 def test_islands_agree_with_labelled_regions(torch_arrays) -> None:  # type: ignore[no-untyped-def]
     rng = np.random.default_rng(5)
     steps = rng.integers(0, 3, (2, 20, 30)).astype(np.float32) * 4  # regions of equal disparity, far from each other

@@ -77,6 +77,10 @@ class Arrays(Protocol):
         """Images float32 [B,H,W] at x − disparity, cubic between columns (Keys, a = −0.5), clipped at the borders."""
         ...
 
+    def same_side(self, disparity: Array, valid: Array) -> Array:
+        """Mean of each pixel of [B,H,W] and those of its 8 neighbours that are valid and differ by less than 1 px."""
+        ...
+
     def normals(self, seeds: NDArray[np.uint64], stream: int, height: int, width: int) -> Array:
         """Standard normal numbers, float32 [B,H,W], a function of (seed, stream, pixel): see `noise`."""
         ...

@@ -53,7 +53,9 @@ class NumpyArrays:
     def highest(self, images: NDArray[np.float32], radius_x: int, radius_y: int) -> NDArray[np.float32]:
         """See `Arrays`."""
         kernel = np.ones((2 * radius_y + 1, 2 * radius_x + 1), np.uint8)
-        return np.asarray(np.stack([cv2.dilate(image, kernel) for image in images]), dtype=np.float32)
+        out = np.empty_like(images)
+        compiled.for_each(lambda i: cv2.dilate(images[i], kernel, out[i]), len(images))
+        return out
 
     def bilinear(
         self, images: NDArray[np.float32], x: NDArray[np.float32], y: NDArray[np.float32]
@@ -71,6 +73,13 @@ class NumpyArrays:
         out = np.empty_like(images)
         for image, places, into in zip(images, disparity, out, strict=True):
             compiled.sample_rows(image, places, into)
+        return out
+
+    def same_side(self, disparity: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """See `Arrays`."""
+        out = np.empty_like(disparity)
+        for image, known, into in zip(disparity, valid, out, strict=True):
+            compiled.same_side(image, known, into)
         return out
 
     def normals(self, seeds: NDArray[np.uint64], stream: int, height: int, width: int) -> NDArray[np.float32]:

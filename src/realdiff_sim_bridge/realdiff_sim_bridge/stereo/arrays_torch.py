@@ -111,6 +111,20 @@ class TorchArrays:
         p0, p1, p2, p3 = (images.take(rows + whole + offset) for offset in (-1, 0, 1, 2))
         return p1 + 0.5 * t * (p2 - p0 + t * (2 * p0 - 5 * p1 + 4 * p2 - p3 + t * (3 * (p1 - p2) + p3 - p0)))
 
+    def same_side(self, disparity: Tensor, valid: Tensor) -> Tensor:
+        """See `Arrays`."""
+        height, width = disparity.shape[1:]
+        value = functional.pad(torch.where(valid, disparity, -1e4), (1, 1, 1, 1), value=-1e4)
+        total, count = disparity, torch.ones_like(disparity)
+        for dy in range(3):
+            for dx in range(3):
+                if (dy, dx) != (1, 1):
+                    neighbour = value[:, dy : dy + height, dx : dx + width]
+                    near = (neighbour - disparity).abs() < 1
+                    total = total + torch.where(near, neighbour, 0.0)
+                    count = count + near.to(torch.float32)
+        return total / count
+
     def normals(self, seeds: NDArray[np.uint64], stream: int, height: int, width: int) -> Tensor:
         """See `Arrays`."""
         keys = self.upload(stream_words(seeds, stream).astype(np.int64))

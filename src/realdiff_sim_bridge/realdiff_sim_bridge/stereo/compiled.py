@@ -288,3 +288,20 @@ def sample_rows(image: Any, disparity: Any, out: Any) -> None:  # pragma: no cov
             p0, p1, p2, p3 = row[whole - 1], row[whole], row[whole + 1], row[whole + 2]
             cubic = two * p0 - five * p1 + four * p2 - p3 + t * (three * (p1 - p2) + p3 - p0)
             out[y, x] = p1 + half * t * (p2 - p0 + t * cubic)
+
+
+@njit(nogil=True, cache=True)
+def same_side(disparity: Any, valid: Any, out: Any) -> None:  # pragma: no cover
+    """Mean of each pixel of [H,W] and those of its 8 neighbours that are valid and differ by less than 1 px."""
+    height, width = disparity.shape
+    one = np.float32(1)
+    for y in range(height):
+        for x in range(width):
+            own = disparity[y, x]
+            total, count = own, one
+            for v in range(max(y - 1, 0), min(y + 2, height)):
+                for u in range(max(x - 1, 0), min(x + 2, width)):
+                    if (v != y or u != x) and valid[v, u] and abs(disparity[v, u] - own) < one:
+                        total += disparity[v, u]
+                        count += one
+            out[y, x] = total / count

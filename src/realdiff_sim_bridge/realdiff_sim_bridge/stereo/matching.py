@@ -102,9 +102,9 @@ def _central_difference(arrays: Arrays, images: Array) -> Array:
 def _spread(arrays: Arrays, disparity: Array, valid: Array, radius_x: int, radius_y: int) -> Array:
     """Highest minus lowest valid disparity in a window; negative where nothing is valid."""
     xp = arrays.xp
-    highest = arrays.highest(xp.where(valid, disparity, -1e4), radius_x, radius_y)
-    lowest = -arrays.highest(xp.where(valid, -disparity, -1e4), radius_x, radius_y)
-    return highest - lowest
+    both = [xp.where(valid, disparity, -1e4), xp.where(valid, -disparity, -1e4)]
+    highest = arrays.highest(xp.concatenate(both, 0), radius_x, radius_y)
+    return highest[: len(disparity)] + highest[len(disparity) :]
 
 
 def _near_jump(arrays: Arrays, disparity: Array, valid: Array, settings: StereoSettings) -> Array:
@@ -138,22 +138,4 @@ def _smooth(arrays: Arrays, disparity: Array, valid: Array, settings: StereoSett
     average = average + arrays.blur((filled - average) * mask, sigma_x, sigma_y) / weight
     jump = arrays.real(_spread(arrays, disparity, valid, 1, 1) > 2.0)
     beside = arrays.highest(jump, round(1.5 * sigma_x), round(1.5 * sigma_y)) > 0
-    return xp.where(beside, _same_side(arrays, disparity, valid), average)
-
-
-def _same_side(arrays: Arrays, disparity: Array, valid: Array) -> Array:
-    """Mean over the 3 × 3 neighbours that are valid and differ by less than 1 px."""
-    xp = arrays.xp
-    height, width = disparity.shape[1:]
-    value = xp.where(valid, disparity, -1e4)
-    value = xp.concatenate([value[:, :1], value, value[:, -1:]], 1)
-    value = xp.concatenate([value[:, :, :1], value, value[:, :, -1:]], 2)
-    total, count = disparity, 1 + 0 * disparity
-    for dy in range(3):
-        for dx in range(3):
-            if (dy, dx) != (1, 1):
-                difference = value[:, dy : dy + height, dx : dx + width] - disparity
-                near = arrays.real(xp.abs(difference) < 1)
-                total = total + near * (disparity + difference)
-                count = count + near
-    return total / count
+    return xp.where(beside, arrays.same_side(disparity, valid), average)
