@@ -33,7 +33,9 @@ def test_what_is_compared_has_the_same_data_and_budget(path: Path) -> None:
     shipped, ablation = (load_layers([p], TrainConfig) for p in (SHIPPED, path))
     assert ablation != shipped
     assert parameters(ablation.model) == pytest.approx(parameters(shipped.model), rel=0.03)
-    assert ablation.coarse_steps + ablation.fine_steps == shipped.coarse_steps + shipped.fine_steps
+    assert (
+        ablation.coarse_steps + ablation.base_steps + ablation.fine_steps == shipped.coarse_steps + shipped.fine_steps
+    )
     if path.stem != "real_only":
         assert ablation.packs == shipped.packs
     for key in ("batch", "crop", "learning_rate", "seed"):

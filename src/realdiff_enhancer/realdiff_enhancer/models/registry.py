@@ -93,6 +93,7 @@ _TRAINED = {
     "e2e": ("ablations/e2e.yaml", "baseline: one diffusion stage"),
     "without_fgs": ("ablations/without_fgs.yaml", "ablation: no frequency-guided supervision"),
     "without_dgo": ("ablations/without_dgo.yaml", "ablation: no discrepancy-guided optimisation"),
+    "controlnet": ("baselines/controlnet.yaml", "baseline: one diffusion stage with ControlNet conditioning"),
     "pix2pix": ("baselines/pix2pix.yaml", "baseline: conditional GAN with L1"),
     "gan": ("baselines/gan.yaml", "baseline: GAN with attention and R1"),
 }

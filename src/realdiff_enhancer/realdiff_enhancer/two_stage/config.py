@@ -75,7 +75,8 @@ class NetworkConfig(_Strict):
     """One denoiser on a grid of `stride` pixels.
 
     Attributes:
-        kind: "compact" is our own small U-Net; "stable_diffusion" the U-Net of a local Stable Diffusion folder.
+        kind: "compact" is our own small U-Net; "control" the same with ControlNet conditioning, for the fine stage of a
+            single-stage model (baseline); "stable_diffusion" the U-Net of a local Stable Diffusion folder.
         folder: that folder (diffusers layout: unet/, vae/, text_encoder/ or empty_prompt.safetensors).
         stride: pixels per cell of the grid; of the latents with "stable_diffusion".
         channels: of the compact U-Net, level by level.
@@ -84,7 +85,7 @@ class NetworkConfig(_Strict):
         attention: self-attention on the coarsest level of the compact U-Net.
     """
 
-    kind: Literal["compact", "stable_diffusion"] = "compact"
+    kind: Literal["compact", "control", "stable_diffusion"] = "compact"
     folder: str | None = None
     stride: int = Field(4, ge=1)
     channels: tuple[int, ...] = (64, 96, 112, 128)

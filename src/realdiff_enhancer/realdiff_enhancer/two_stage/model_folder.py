@@ -126,9 +126,10 @@ def save_model(
         few_steps: the distilled coarse and fine denoisers.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(_state(coarse, fine), folder / WEIGHTS_NAME)
-    if few_steps is not None:
-        save_file(_state(*few_steps), folder / FEW_STEPS_NAME)
+    networks = {WEIGHTS_NAME: (coarse, fine)} | ({} if few_steps is None else {FEW_STEPS_NAME: few_steps})
+    for name, pair in networks.items():
+        save_file(_state(*pair), folder / name)
+        (folder / name).chmod(0o644)  # safetensors makes files that only their owner can read
     (folder / CONFIG_NAME).write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
 
 

@@ -11,10 +11,20 @@ from .solver import Denoiser
 
 
 def _network(config: NetworkConfig, in_channels: int, out_channels: int, labels: int) -> nn.Module:
+    if config.kind == "control":
+        from .control import ControlledDenoiser
+
+        # the fine stage, the only one with this kind, has no auxiliary outputs
+        unet = _compact(config, out_channels, out_channels, labels)
+        return ControlledDenoiser(unet, out_channels, in_channels - out_channels)
     if config.kind == "stable_diffusion":
         from .stable_diffusion import StableDiffusionDenoiser
 
         return StableDiffusionDenoiser(config, in_channels, out_channels, labels)
+    return _compact(config, in_channels, out_channels, labels)
+
+
+def _compact(config: NetworkConfig, in_channels: int, out_channels: int, labels: int) -> UNet2DModel:
     levels = len(config.channels)
     last = ("AttnDownBlock2D", "AttnUpBlock2D") if config.attention else ("DownBlock2D", "UpBlock2D")
     return UNet2DModel(

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ..config import TwoStageConfig
 
 #: Stages in the order in which they run.
-STAGES = ("coarse", "fine", "few_coarse", "few_fine")
-StageName = Literal["coarse", "fine", "few_coarse", "few_fine"]
+STAGES = ("coarse", "base", "fine", "few_coarse", "few_fine")
+StageName = Literal["coarse", "base", "fine", "few_coarse", "few_fine"]
 
 
 class PackConfig(BaseModel):
@@ -53,6 +53,7 @@ class TrainConfig(BaseModel):
         adversarial: trains an adversarial baseline instead; needs model.stages "one" and model.direct.
         seed: seed of weights, batches and noise.
         coarse_steps, fine_steps: optimiser steps of each stage.
+        base_steps: those of the unconditional base of ControlNet conditioning.
         distil_steps: optimiser steps of the distillation of each stage to `distil_to` sampling steps; 0 for none.
         distil_to: sampling steps a stage that the distilled networks serve, each half of the one before.
         distil_substeps: teacher steps that the first of them replaces by one.
@@ -88,6 +89,7 @@ class TrainConfig(BaseModel):
     seed: int = Field(0, ge=0)
     coarse_steps: int = Field(4000, ge=0)
     fine_steps: int = Field(6000, ge=1)
+    base_steps: int = Field(0, ge=0)
     distil_steps: int = Field(0, ge=0)
     distil_to: tuple[int, ...] = (4, 2, 1)
     distil_substeps: int = Field(4, ge=2)
@@ -128,6 +130,11 @@ class TrainConfig(BaseModel):
                 "an adversarial model needs adversarial.kind, model.direct: true, model.stages: one and "
                 "distil_steps: 0, and no other model has model.direct"
             )
+        control = self.model.fine.kind == "control"
+        if control and (self.model.stages == "two" or not self.base_steps or self.distil_steps or self.model.direct):
+            raise ValueError("ControlNet conditioning needs model.stages: one, base_steps, and distil_steps: 0")
+        if self.model.coarse.kind == "control":
+            raise ValueError('model.coarse.kind "control" is not possible: only the fine stage has a control branch')
         if self.model.few_steps:
             raise ValueError("model.few_steps is set by the distillation: use distil_steps and distil_to")
         return self
@@ -138,6 +145,7 @@ class TrainConfig(BaseModel):
             return 0
         return {
             "coarse": self.coarse_steps,
+            "base": self.base_steps,
             "fine": self.fine_steps,
             "few_coarse": self.distil_steps,
             "few_fine": self.distil_steps,

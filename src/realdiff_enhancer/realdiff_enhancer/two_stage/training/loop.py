@@ -23,6 +23,7 @@ from realdiff_core.cli import progress
 from realdiff_core.errors import ConfigError
 from torch import Tensor, nn
 
+from ..control import ControlledDenoiser
 from ..networks import as_denoiser
 from ..solver import Denoiser
 from .acceleration import accelerated
@@ -113,6 +114,8 @@ class StageTrainer:
         device = accelerator.device
         network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.train().requires_grad_(True)
+        if isinstance(network, ControlledDenoiser):
+            network.freeze()
         self.plain = network
         self.optimiser = torch.optim.AdamW(
             network.parameters(), lr=learning_rate, weight_decay=1e-2, fused=device.type == "cuda"

@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..config import TwoStageConfig
+from ..control import ControlledDenoiser
 from ..model_folder import load_model, save_model
 from ..networks import label_count, make_coarse, make_fine
 from ..sampling import CoarseSample
@@ -176,9 +177,14 @@ class _Run:
         if model.direct:
             set_seed(step_seed(config.seed, "discriminator", 0) % 2**32)
             fine_objective = AdversarialObjective("fine", self.store, config, session.accelerator)
+        first = initial_fine or self._seeded(make_fine, model, "fine")
+        if isinstance(first, ControlledDenoiser) and initial_fine is None:
+            base = FineObjective("base", self.store, trained, *self.parts, draws)
+            self._stage("base", first.base, base)
+            first.start_control()
         fine = self._stage(
             "fine",
-            initial_fine or self._seeded(make_fine, model, "fine"),
+            first,
             fine_objective,
             pictures(coarse, model, self.pictured, session, self.curves),
         )
