@@ -38,9 +38,8 @@ def test_it_starts_as_its_base_and_then_listens_to_the_condition() -> None:
     with torch.no_grad():
         alone = unet(sample[:, :3], time, class_labels=label).sample
         torch.testing.assert_close(controlled(sample, time, label)[0], alone)
-        for joint in controlled.joints:
-            joint.weight.normal_(std=0.1)
-        controlled.hint[2].weight.normal_(std=0.1)
+        for parameter in (*controlled.joints.parameters(), *controlled.hint.parameters()):
+            parameter.normal_(std=0.1)
         one = controlled(sample, time, label)[0]
         sample[:, 3:] += 1.0
         other = controlled(sample, time, label)[0]
