@@ -36,12 +36,12 @@ class StereoSettings(BaseModel):
     # Projector.
     dots: int = Field(6000, ge=100, description="dots in the whole projected field")
     dot_sigma: float = Field(0.0022, gt=0, description="dot radius (1 sigma) as tangent of the angle")
-    projector_power: float = Field(1.0, ge=0, description="1 = nominal; 0 = off")
+    projector_power: float = Field(2.7, ge=0, description="of the average dot, in the light unit; 0 = off")
     speckle: float = Field(
         0.35, ge=0, description="laser speckle contrast, different for the two imagers, still while the scene is"
     )
     # Light and surface.
-    ambient: float = Field(0.5, ge=0, description="diffuse ambient light in the light unit")
+    ambient: float = Field(0.7, ge=0, description="diffuse ambient light in the light unit")
     ambient_direction: float = Field(
         0.4, ge=0, le=1, description="share of the ambient light that comes from one direction"
     )
