@@ -15,7 +15,7 @@ from ..config import StyleConfig, TwoStageConfig
 from ..networks import as_denoiser
 from ..solver import Denoiser
 from .calibration import calibrate, sample_fields
-from .loop import Session
+from .loop import OutOfTimeError, Session
 from .monitor import Curves
 from .store import PairStore
 from .validation import validate
@@ -94,8 +94,13 @@ def validated(
         yield {"stage": "validation", "step": steps, **found}
 
 
-def _steps(model: TwoStageConfig, session: Session) -> tuple[int, ...]:
-    return (1,) if model.direct else session.config.calibrate_steps
+def _steps(model: TwoStageConfig, session: Session) -> Iterator[int]:
+    """The numbers of steps that are looked at, as long as there is time; all of this is cheap to do again."""
+    for steps in (1,) if model.direct else session.config.calibrate_steps:
+        # one process of several works here, and the others wait for it: it can't leave alone
+        if session.accelerator.num_processes == 1 and session.must_stop():
+            raise OutOfTimeError(f"trained; stopped before {steps} steps were calibrated and validated")
+        yield steps
 
 
 def pictures(
