@@ -279,6 +279,6 @@ class TestWithOpen3D:
             turned = se3_exp(np.array([0, 0, 0, 0, 1.25 * i, 0]))
             write_png16(tmp_path / "raw" / "depth" / f"{i}.png", sense(room(turned), i), 0.001)
         np.savetxt(tmp_path / "raw" / "K.txt", K)
-        with pytest.raises(RealdiffError, match="no frame passed"):
+        with pytest.raises(RealdiffError, match="overlap"):
             make.run([str(tmp_path / "raw"), "-o", str(tmp_path / "out"), "--window", "5", "--voxel", "0.012"])
         assert sorted(p.name for p in tmp_path.iterdir()) == ["raw"]
