@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ BEFORE, AFTER = "before", "after"
 MIN_PAIRS = 8
 #: Pairs that before and after are compared on, at least: the tests divide them once more.
 _MIN_VALIDATION = 4
-#: Optimiser steps of the trial that finds out how long a step takes, and the share of the time that is planned for.
-_TRIAL_STEPS = 6
+#: Optimiser steps of the trials that find out how long a step takes, and the share of the time that is planned for.
+_TRIAL_STEPS = (4, 14)
 _PLANNED_SHARE = 0.8
 
 
@@ -237,6 +237,7 @@ def _train(work: Path, initial: Path, options: FitOptions, report: Callable[[str
         "crop": options.crop,
         "learning_rate": 1e-4,
         "calibration_frames": 8,
+        "calibrate_steps": (1, 2, 4, 8),
         "sample_every": 0,
         **({"distil_to": few} if few else {}),
         **(options.train or {}),
@@ -249,14 +250,15 @@ def _train(work: Path, initial: Path, options: FitOptions, report: Callable[[str
 
     steps = options.steps
     if options.time_limit_s is not None:
-        begin = time.monotonic()
-        train_run(settings(_TRIAL_STEPS), work / "trial", report=lambda _: None)
-        seconds = time.monotonic() - begin
-        shutil.rmtree(work / "trial")
-        # The trial's start counts as steps, too: the plan is on the safe side.
-        left = _PLANNED_SHARE * options.time_limit_s - seconds
-        steps = max(_TRIAL_STEPS, min(steps, int(left / seconds * _TRIAL_STEPS)))
-        report(f"{steps} steps fit into {options.time_limit_s:g} s")
+        seconds = []
+        for trial in _TRIAL_STEPS:
+            begin = time.monotonic()
+            train_run(settings(trial), work / "trial", report=lambda _: None)
+            seconds.append(time.monotonic() - begin)
+            shutil.rmtree(work / "trial")
+        steps = planned_steps(options.time_limit_s, seconds, options.steps)
+        report(f"{steps} steps are planned for {options.time_limit_s:g} s")
+        options = replace(options, time_limit_s=options.time_limit_s - sum(seconds))
     result = train_run(settings(steps), work / "run", report=report, time_limit_s=options.time_limit_s)
     if result.model is None:
         raise ConfigError(
@@ -265,6 +267,32 @@ def _train(work: Path, initial: Path, options: FitOptions, report: Callable[[str
             next_step="allow more time (--time-limit-s) or fewer steps (--steps)",
         )
     return result.model
+
+
+def planned_steps(time_limit_s: float, seconds: Sequence[float], wanted: int) -> int:
+    """Choose the number of steps that fits into a time.
+
+    Args:
+        time_limit_s: what everything may take, the trials included.
+        seconds: what the two trials of :data:`_TRIAL_STEPS` steps took; their difference is the steps', the rest is
+            spent once in each run (reading, drawing, calibrating).
+        wanted: most steps.
+
+    Raises:
+        ConfigError: not even a short training fits.
+    """
+    few, more = _TRIAL_STEPS
+    each = max((seconds[1] - seconds[0]) / (more - few), seconds[0] / few * 1e-3)
+    once = max(0.0, seconds[0] - few * each)
+    steps = int((_PLANNED_SHARE * (time_limit_s - sum(seconds)) - once) / each)
+    if steps < more:
+        raise ConfigError(
+            "the time is too short to fit a camera on this machine",
+            where=f"--time-limit-s {time_limit_s:g}",
+            expected=f"at least {sum(seconds) + (once + more * each) / _PLANNED_SHARE:.0f} s",
+            next_step="allow more time, or use a GPU",
+        )
+    return min(wanted, steps)
 
 
 def _profile(options: FitOptions, pack: PairPack) -> CameraProfile:

@@ -15,7 +15,7 @@ from realdiff_core.errors import ConfigError, DepthError
 from realdiff_enhancer.commands.fit_camera import build_parser, fit_camera
 from realdiff_enhancer.data.sequence import SequenceOptions
 from realdiff_enhancer.evaluation.fit_page import fit_page
-from realdiff_enhancer.fitting import AFTER, BEFORE, FitOptions, check_name, fit, save_profile
+from realdiff_enhancer.fitting import AFTER, BEFORE, FitOptions, check_name, fit, planned_steps, save_profile
 from test_report import _Page
 from test_static_camera import K, clip
 from tiny_training import make_pack, settings
@@ -127,3 +127,33 @@ def test_user_profiles_are_found_by_name(tmp_path: Path, monkeypatch: pytest.Mon
     path.write_text(yaml.safe_dump(mine.model_dump(mode="json")))
     assert camera_profile("mine").near_m == 0.2
     assert load_yaml(path, type(mine)) == mine
+
+
+def test_steps_are_planned_for_the_time() -> None:
+    # 10 s once and 0.5 s a step: trials of 4 and 14 steps take 12 and 17 s.
+    assert planned_steps(200.0, (12.0, 17.0), 10_000) == int((0.8 * (200 - 29) - 10) / 0.5)
+    assert planned_steps(200.0, (12.0, 17.0), 50) == 50
+    with pytest.raises(ConfigError, match="too short"):
+        planned_steps(40.0, (12.0, 17.0), 50)
+
+
+@pytest.mark.slow
+def test_fit_keeps_to_its_time(tmp_path: Path, tiny_model: Path) -> None:
+    import time
+
+    options = FitOptions(
+        name="timed",
+        base=camera_profile("d435"),
+        steps=20,
+        time_limit_s=240.0,
+        initial=tiny_model,
+        batch=2,
+        crop=(64, 64),
+        train=TINY,
+    )
+    lines: list[str] = []
+    begin = time.monotonic()
+    result = fit(recording(tmp_path / "raw"), SequenceOptions(baseline_m=0.05), options, tmp_path / "work", lines.append)
+    assert result.seconds[1] < 240 and time.monotonic() - begin < 300
+    assert "20 steps are planned for 240 s" in lines
+    assert not (tmp_path / "work" / "trial").exists()
