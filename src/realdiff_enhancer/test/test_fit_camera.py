@@ -153,7 +153,8 @@ def test_fit_keeps_to_its_time(tmp_path: Path, tiny_model: Path) -> None:
     )
     lines: list[str] = []
     begin = time.monotonic()
-    result = fit(recording(tmp_path / "raw"), SequenceOptions(baseline_m=0.05), options, tmp_path / "work", lines.append)
+    reading = SequenceOptions(baseline_m=0.05)
+    result = fit(recording(tmp_path / "raw"), reading, options, tmp_path / "work", lines.append)
     assert result.seconds[1] < 240 and time.monotonic() - begin < 300
     assert "20 steps are planned for 240 s" in lines
     assert not (tmp_path / "work" / "trial").exists()
