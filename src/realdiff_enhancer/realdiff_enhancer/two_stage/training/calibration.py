@@ -19,8 +19,9 @@ from ..sampling import no_coarse, noise_shapes, plan_for, sample_coarse, sample_
 from ..solver import Denoiser
 from .store import PairStore, step_seed
 
-_LARGEST_OFFSET = 0.5
-_GAIN_RANGE = (0.8, 1.5)
+#: Beyond these, a correction would hide a network that has not learned enough. Levels of the hole field are ±1 at most.
+_LEVEL_RANGE = (-0.5, 0.8)
+_GAIN_RANGE = (0.6, 1.6)
 _SAMPLED_PIXELS = 200_000
 
 
@@ -112,7 +113,7 @@ def _offset(hole: Tensor, field: Tensor) -> float:
     rate = float(hole.float().mean())
     some = field[:: max(1, len(field) // _SAMPLED_PIXELS)]
     level = float(torch.quantile(some.float(), min(max(1.0 - rate, 0.0), 1.0)))
-    return min(max(level, -_LARGEST_OFFSET), _LARGEST_OFFSET)
+    return min(max(level, _LEVEL_RANGE[0]), _LEVEL_RANGE[1])
 
 
 def _median(values: Tensor) -> float:
