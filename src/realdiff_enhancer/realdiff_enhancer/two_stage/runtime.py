@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .networks import as_denoiser
 from .solver import Denoiser
 
-#: "torch"; "openvino": on a CPU the networks run in OpenVINO (pip install openvino), about twice as fast.
+#: "torch"; "openvino": on a CPU the networks run in OpenVINO (requirements/openvino.txt).
 Backend = Literal["torch", "openvino"]
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
