@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from realdiff_core.errors import RealdiffError
-from realdiff_core.worker_pool import ONE_THREAD, DefectError, Plan, Report, perform
+from realdiff_core.worker_pool import ONE_THREAD, POLL_S, DefectError, Plan, Report, StoppedError, perform
 
 __all__ = ["RayWorkers"]
 
-_PASSED_ON = ("PYTHONPATH", "AMENT_PREFIX_PATH", "REALDIFF_CONFIG_DIR", "XDG_CONFIG_HOME")
+_PASSED_ON = (
+    "PYTHONPATH", "AMENT_PREFIX_PATH", "REALDIFF_CONFIG_DIR", "XDG_CONFIG_HOME", "MUJOCO_GL", "PYOPENGL_PLATFORM",
+)  # fmt: skip
 
 
 class RayWorkers:
@@ -23,12 +26,20 @@ class RayWorkers:
         address: The cluster's address, as for `ray.init`.
         size: Their number; by default as many as the cluster has CPUs (or GPUs).
         gpus: GPUs of each worker; each also takes one CPU.
+        stopped: Asked several times a second whether the work is to stop.
 
     Raises:
         RealdiffError: Ray isn't installed, or no cluster answers there.
     """
 
-    def __init__(self, plan: Plan, address: str, size: int | None = None, gpus: float = 0.0) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        address: str,
+        size: int | None = None,
+        gpus: float = 0.0,
+        stopped: Callable[[], bool] | None = None,
+    ) -> None:
         """Connects; workers start with the first jobs."""
         try:
             import ray
@@ -38,6 +49,7 @@ class RayWorkers:
                 next_step="pip install -r requirements/ray.txt, or leave out --ray",
             ) from None
         self._ray = ray
+        self._stopped = stopped
         self._plan, self._gpus = plan, gpus
         self._idle: list[Any] = []
         self._busy: dict[Any, tuple[Any, Any]] = {}
@@ -56,7 +68,13 @@ class RayWorkers:
 
     def wait(self) -> Report:
         """Waits for a result, or for a worker to die."""
-        done = self._ray.wait(list(self._busy), num_returns=1)[0][0]
+        ready: list[Any] = []
+        while not ready:
+            if self._stopped is not None and self._stopped():
+                raise StoppedError
+            timeout_s = None if self._stopped is None else POLL_S
+            ready, _ = self._ray.wait(list(self._busy), num_returns=1, timeout=timeout_s)
+        done = ready[0]
         actor, job = self._busy.pop(done)
         try:
             report: Report = self._ray.get(done)

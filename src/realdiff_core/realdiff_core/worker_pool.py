@@ -20,10 +20,24 @@ from typing import Any, Protocol
 from realdiff_core.errors import RealdiffError
 from realdiff_core.processes import end_with
 
-__all__ = ["ONE_THREAD", "DefectError", "LocalWorkers", "Plan", "Report", "Workers", "perform", "run_jobs"]
+__all__ = [
+    "ONE_THREAD",
+    "POLL_S",
+    "DefectError",
+    "LocalWorkers",
+    "Plan",
+    "Report",
+    "StoppedError",
+    "Workers",
+    "perform",
+    "run_jobs",
+]
 
 ONE_THREAD = dict.fromkeys(("LP_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Environment of a worker that has one core for itself."""
+
+POLL_S = 0.2
+"""Time between looks whether work is to stop, where somebody can stop it."""
 
 
 class Plan(Protocol):
@@ -51,6 +65,10 @@ class Report:
     lost: str = ""
 
 
+class StoppedError(Exception):
+    """Somebody has asked for the end of the work."""
+
+
 class DefectError(RuntimeError):
     """An exception that nobody expected, raised in a worker; its text is the worker's traceback."""
 
@@ -65,7 +83,11 @@ class Workers(Protocol):
         ...
 
     def wait(self) -> Report:
-        """Waits for the next report on a submitted job."""
+        """Waits for the next report on a submitted job.
+
+        Raises:
+            StoppedError: The work is to stop; nothing more will be reported.
+        """
         ...
 
     def close(self) -> None:
@@ -132,11 +154,19 @@ class LocalWorkers:
         size: Their number.
         environments: Environment variables of each (e.g. its GPU); what the user has set stays. By default one thread
             each.
+        stopped: Asked several times a second whether the work is to stop.
     """
 
-    def __init__(self, plan: Plan, size: int, environments: Sequence[Mapping[str, str]] | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        size: int,
+        environments: Sequence[Mapping[str, str]] | None = None,
+        stopped: Callable[[], bool] | None = None,
+    ) -> None:
         """Starts nothing yet: processes start with the first jobs."""
         self.size = size
+        self._stopped = stopped
         self._plan = plan
         self._environments = environments or [ONE_THREAD] * size
         self._workers: list[_Worker] = []
@@ -151,7 +181,13 @@ class LocalWorkers:
     def wait(self) -> Report:
         """Waits for a result, or for a process to die."""
         busy = {worker.connection: worker for worker in self._workers if worker.job is not None}
-        connection = wait(list(busy))[0]  # also ready when the other end is closed, which death does
+        # A connection is also ready when its other end is closed, which death does.
+        ready: list[object] = []
+        while not ready:
+            if self._stopped is not None and self._stopped():
+                raise StoppedError
+            ready = list(wait(list(busy), None if self._stopped is None else POLL_S))
+        connection = ready[0]
         assert isinstance(connection, Connection)
         worker = busy[connection]
         job, worker.job = worker.job, None

@@ -17,14 +17,14 @@ import pytest
 from pool_sources import HoldSpec
 from realdiff_core.bag import BagReader
 from realdiff_core.errors import OutputError, RealdiffError
+from realdiff_core.worker_pool import DefectError, LocalWorkers, Workers
 from realdiff_sim_bridge.commands import record as command
 from realdiff_sim_bridge.recorder import Recorder
 from realdiff_sim_bridge.recording.folder import record_with
 from realdiff_sim_bridge.recording.index_page import write_index
 from realdiff_sim_bridge.recording.plan import RecordingPlan, Settings
-from realdiff_sim_bridge.recording.pool import LocalPool
 from realdiff_sim_bridge.recording.run import Request, run
-from realdiff_sim_bridge.recording.workers import DefectError, InlineWorkers, Workers
+from realdiff_sim_bridge.recording.workers import InlineWorkers, RecordingWork
 from sim_fixtures import needs_gl, quick_task
 
 pytestmark = needs_gl
@@ -33,6 +33,10 @@ SMALL = Settings(rate_hz=10.0, width=64, height=48, quality="fast")
 
 def _plan(spec: HoldSpec) -> RecordingPlan:
     return RecordingPlan(quick_task(), SMALL, source=spec)
+
+
+def _workers(plan: RecordingPlan, size: int) -> LocalWorkers:
+    return LocalWorkers(RecordingWork(plan), size)
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -65,7 +69,7 @@ def test_same_folder_whatever_the_number_of_workers(tmp_path: Path, recorder: Re
     own.close()
     write_index(tmp_path / "one" / "data")
     deadly = HoldSpec(stuck=(101, 105), exploding=(103,), slow=(100, 104), deadly=(102, 106), marks=str(marks))
-    together = _record(LocalPool(_plan(deadly), 3), tmp_path / "three" / "data", recorder, 5)
+    together = _record(_workers(_plan(deadly), 3), tmp_path / "three" / "data", recorder, 5)
     write_index(tmp_path / "three" / "data")
 
     assert sorted(path.name for path in marks.iterdir()) == ["102-0", "106-0"], "both workers died once"
@@ -106,26 +110,26 @@ def test_exploding_scene_is_a_failure_with_its_reason_and_the_next_attempt_is_so
 
 def test_resume_with_other_workers_completes_to_the_same(tmp_path: Path, recorder: Recorder) -> None:
     spec = HoldSpec(stuck=(101,))
-    _record(LocalPool(_plan(spec), 2), tmp_path / "whole", recorder, 4)
-    _record(LocalPool(_plan(spec), 2), tmp_path / "part", recorder, 2)
-    attempts = _record(LocalPool(_plan(spec), 2), tmp_path / "part", recorder, 4, resume=True)
+    _record(_workers(_plan(spec), 2), tmp_path / "whole", recorder, 4)
+    _record(_workers(_plan(spec), 2), tmp_path / "part", recorder, 2)
+    attempts = _record(_workers(_plan(spec), 2), tmp_path / "part", recorder, 4, resume=True)
     assert [attempt.resumed for attempt in attempts] == [True, True, True, False, False]
     assert attempts[1].reason.startswith("no motion here")
     assert _digests(tmp_path / "part") == _digests(tmp_path / "whole")
 
 
 def test_resume_fills_a_gap(tmp_path: Path, recorder: Recorder) -> None:
-    _record(LocalPool(_plan(HoldSpec()), 2), tmp_path / "data", recorder, 4)
+    _record(_workers(_plan(HoldSpec()), 2), tmp_path / "data", recorder, 4)
     before = _digests(tmp_path / "data")
     for file in (tmp_path / "data" / "can_to_plate_000001").iterdir():
         file.unlink()
     (tmp_path / "data" / "can_to_plate_000001").rmdir()
-    _record(LocalPool(_plan(HoldSpec()), 2), tmp_path / "data", recorder, 4, resume=True)
+    _record(_workers(_plan(HoldSpec()), 2), tmp_path / "data", recorder, 4, resume=True)
     assert _digests(tmp_path / "data") == before
 
 
 def test_resume_refuses_another_motion_source(tmp_path: Path, recorder: Recorder) -> None:
-    _record(LocalPool(_plan(HoldSpec()), 1), tmp_path / "data", recorder, 1)
+    _record(_workers(_plan(HoldSpec()), 1), tmp_path / "data", recorder, 1)
     expert = RecordingPlan(quick_task(), SMALL).build()
     with pytest.raises(OutputError, match="another source"):
         _record(InlineWorkers(expert), tmp_path / "data", expert, 2, resume=True)
@@ -137,7 +141,7 @@ def test_attempt_that_always_kills_its_worker_ends_the_recording(tmp_path: Path,
     marks.mkdir()
     spec = HoldSpec(deadly=(101,), deaths=99, marks=str(marks))
     with pytest.raises(RealdiffError, match="keep dying") as caught:
-        _record(LocalPool(_plan(spec), 2), tmp_path / "data", recorder, 3)
+        _record(_workers(_plan(spec), 2), tmp_path / "data", recorder, 3)
     assert "SIGKILL" in str(caught.value)
     assert len(list(marks.iterdir())) == 3
     assert _digests(tmp_path / "data").keys() >= {"can_to_plate_000000/can_to_plate_000000.mcap"}
@@ -146,7 +150,7 @@ def test_attempt_that_always_kills_its_worker_ends_the_recording(tmp_path: Path,
 
 def test_defect_in_a_worker_shows_its_traceback(tmp_path: Path, recorder: Recorder) -> None:
     with pytest.raises(DefectError, match="KeyError: 'a defect'"):
-        _record(LocalPool(_plan(HoldSpec(defective=(100,))), 2), tmp_path / "data", recorder, 2)
+        _record(_workers(_plan(HoldSpec(defective=(100,))), 2), tmp_path / "data", recorder, 2)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -188,7 +192,7 @@ class _Page(HTMLParser):
 
 
 def test_index_page_shows_every_attempt(tmp_path: Path, recorder: Recorder) -> None:
-    _record(LocalPool(_plan(HoldSpec(stuck=(101,))), 2), tmp_path / "data", recorder, 2)
+    _record(_workers(_plan(HoldSpec(stuck=(101,))), 2), tmp_path / "data", recorder, 2)
     (tmp_path / "data" / ".thumbnails" / "can_to_plate_000002.jpg").unlink()  # a bag that came without
     page = _Page(write_index(tmp_path / "data").read_text())
     assert page.links == ["can_to_plate_000000/", "can_to_plate_000002/", "failed/can_to_plate_000001/"]
@@ -264,7 +268,7 @@ def test_ray_records_the_same_and_survives_a_killed_worker(tmp_path: Path, recor
 @needs_ray
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
 def test_no_cluster_is_a_clear_error(address: str) -> None:
-    from realdiff_sim_bridge.recording.ray_pool import RayPool
+    from realdiff_core.ray_workers import RayWorkers
 
     with pytest.raises(RealdiffError, match="no Ray cluster can be reached"):
-        RayPool(_plan(HoldSpec()), address, 1)
+        RayWorkers(RecordingWork(_plan(HoldSpec())), address, 1)

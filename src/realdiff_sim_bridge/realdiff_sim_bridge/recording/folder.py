@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING
 from realdiff_core.bag import BagReader
 from realdiff_core.errors import OutputError, RealdiffError
 from realdiff_core.provenance import BagProvenance
+from realdiff_core.worker_pool import Report, Workers
 
-from realdiff_sim_bridge.recording.workers import InlineWorkers, Job, Report, Workers
+from realdiff_sim_bridge.recording.workers import InlineWorkers, Job
 
 if TYPE_CHECKING:
     from realdiff_sim_bridge.recorder import Recorder
@@ -215,7 +216,12 @@ class _Queue:
     def _settle(self, report: Report) -> Attempt:
         """Gives an attempt its final name."""
         job, result = report.job, report.result
-        assert result is not None
+        if not job.bag.is_dir():
+            raise RealdiffError(
+                "a worker has recorded into a folder that isn't visible here",
+                where=job.bag,
+                next_step="let -o name a folder on a file system that all machines of the cluster share",
+            )
         final = self.output / job.bag.name if result.success else self.output / FAILED / job.bag.name
         final.parent.mkdir(parents=True, exist_ok=True)
         if job.thumbnail.exists():

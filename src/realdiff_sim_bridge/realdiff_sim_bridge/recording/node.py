@@ -16,13 +16,13 @@ from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from realdiff_core.errors import RealdiffError
+from realdiff_core.worker_pool import StoppedError
 
 from realdiff_msgs.action import RecordEpisodes
 from realdiff_sim_bridge.node_parameters import declare
 from realdiff_sim_bridge.recording.folder import Attempt
 from realdiff_sim_bridge.recording.parameters import PARAMETERS, recording_plan
 from realdiff_sim_bridge.recording.run import Request, Tally, run
-from realdiff_sim_bridge.recording.workers import StoppedError
 from realdiff_sim_bridge.tasks import load_task
 
 NODE_NAME = "recorder"

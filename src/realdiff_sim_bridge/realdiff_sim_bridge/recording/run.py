@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from realdiff_core.ray_workers import RayWorkers
+from realdiff_core.worker_pool import LocalWorkers, Workers
+
 from realdiff_sim_bridge.recording.folder import Attempt, record_with
 from realdiff_sim_bridge.recording.index_page import write_index
 from realdiff_sim_bridge.recording.plan import RecordingPlan
-from realdiff_sim_bridge.recording.workers import InlineWorkers, Workers
+from realdiff_sim_bridge.recording.workers import InlineWorkers, RecordingWork
 
 if TYPE_CHECKING:
     from realdiff_core.provenance import BagProvenance
@@ -154,11 +157,7 @@ class _Leader:
 
 def _workers(leader: _Leader, request: Request, stopped: Callable[[], bool] | None) -> Workers:
     if request.ray is not None:
-        from realdiff_sim_bridge.recording.ray_pool import RayPool
-
-        return RayPool(leader.plan, request.ray, request.workers, stopped)
+        return RayWorkers(RecordingWork(leader.plan), request.ray, request.workers, stopped=stopped)
     if request.workers > 1 or stopped is not None:
-        from realdiff_sim_bridge.recording.pool import LocalPool
-
-        return LocalPool(leader.plan, request.workers, stopped)
+        return LocalWorkers(RecordingWork(leader.plan), request.workers, stopped=stopped)
     return InlineWorkers(leader.recorder())

@@ -1,21 +1,18 @@
-"""Who records: this process itself, a pool of processes (`pool`) or a Ray cluster (`ray_pool`), behind one protocol."""
+"""Who records: this process itself, or the workers of `realdiff_core.worker_pool` and `ray_workers`; one protocol."""
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from realdiff_core.errors import RealdiffError
+from realdiff_core.worker_pool import Report, perform
 
 if TYPE_CHECKING:
     from realdiff_sim_bridge.recorder import EpisodeResult, Recorder
-
-
-POLL_S = 0.2
-"""Time between looks whether a recording is to stop, where it can be stopped."""
+    from realdiff_sim_bridge.recording.plan import RecordingPlan
 
 
 @dataclass(frozen=True)
@@ -35,66 +32,28 @@ class Job:
     thumbnail: Path
 
 
+def record(recorder: Recorder, job: Job, on_frame: Callable[[], None] | None = None) -> EpisodeResult:
+    """Records one attempt."""
+    return recorder.record(job.bag, job.seed, job.index, on_frame, job.thumbnail)
+
+
 @dataclass(frozen=True)
-class Report:
-    """What became of a job: exactly one of result, error and lost is set.
+class RecordingWork:
+    """What a worker does, for `realdiff_core.worker_pool`: it builds the plan's recorder once and records with it.
 
     Attributes:
-        job: The job.
-        result: It was played to its end, with or without success.
-        error: It can't be recorded, and no other attempt could (no space, no OpenGL, a defect).
-        lost: How the worker died that had it; the job may be submitted again.
+        plan: What to record.
     """
 
-    job: Job
-    result: EpisodeResult | None = None
-    error: Exception | None = None
-    lost: str = ""
+    plan: RecordingPlan
 
-
-class Workers(Protocol):
-    """Recorders that work at the same time. Jobs are reported in any order."""
-
-    size: int
-
-    def submit(self, job: Job) -> None:
-        """Gives a job to a free worker; at most `size` jobs may be under way."""
-        ...
-
-    def wait(self) -> Report:
-        """Waits for the next report on a submitted job.
-
-        Raises:
-            StoppedError: The recording is to stop; nothing more will be reported.
-        """
-        ...
-
-    def close(self) -> None:
-        """Stops all workers at once, whatever they do."""
-        ...
-
-
-class StoppedError(Exception):
-    """Somebody has asked for the end of a recording."""
-
-
-class DefectError(RuntimeError):
-    """An exception that nobody expected, raised in a worker; its text is the worker's traceback."""
-
-
-def perform(recorder: Recorder, job: Job, on_frame: Callable[[], None] | None = None) -> Report:
-    """Records one attempt and reports every error, so that it can travel to the process that leads."""
-    try:
-        result = recorder.record(job.bag, job.seed, job.index, on_frame, job.thumbnail)
-    except (RealdiffError, OSError) as error:
-        return Report(job, error=error)
-    except Exception:  # a defect: its traceback would otherwise stay in the worker
-        return Report(job, error=DefectError(traceback.format_exc()))
-    return Report(job, result=result)
+    def build(self) -> Callable[[Job], EpisodeResult]:
+        """Builds simulator and motion source."""
+        return partial(record, self.plan.build())
 
 
 class InlineWorkers:
-    """This process records by itself, one attempt after the other.
+    """This process records by itself, one attempt after the other; see `worker_pool.Workers`.
 
     Args:
         recorder: Plays and records; it isn't closed here.
@@ -105,7 +64,7 @@ class InlineWorkers:
 
     def __init__(self, recorder: Recorder, on_frame: Callable[[], None] | None = None) -> None:
         """Starts with nothing to do."""
-        self._recorder, self._on_frame = recorder, on_frame
+        self._record = partial(record, recorder, on_frame=on_frame)
         self._jobs: list[Job] = []
 
     def submit(self, job: Job) -> None:
@@ -114,7 +73,7 @@ class InlineWorkers:
 
     def wait(self) -> Report:
         """Records the oldest job."""
-        return perform(self._recorder, self._jobs.pop(0), self._on_frame)
+        return perform(self._record, self._jobs.pop(0))
 
     def close(self) -> None:
         """Forgets the jobs."""
