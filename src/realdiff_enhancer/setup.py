@@ -18,7 +18,8 @@ setup(
     maintainer_email="realdiff@example.org",
     description="Learns how a real depth camera corrupts depth (two-stage diffusion, coarse to fine) and enhances clean depth: models, trainer, metrics, bag enhancer, node.",
     license="Apache-2.0",
-    entry_points={"console_scripts": [
+    entry_points={
+        "console_scripts": [
             "depth_enhancer = realdiff_enhancer.node:main",
             "bench = realdiff_enhancer.bench:cli",
             "enhance = realdiff_enhancer.commands.enhance:cli",
@@ -29,5 +30,6 @@ setup(
             "report = realdiff_enhancer.commands.report:main",
             "fit_camera = realdiff_enhancer.commands.fit_camera:main",
             "train = realdiff_enhancer.commands.train:main",
-        ]},
+        ]
+    },
 )

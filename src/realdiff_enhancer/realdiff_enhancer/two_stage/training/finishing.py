@@ -98,7 +98,7 @@ def _steps(model: TwoStageConfig, session: Session) -> Iterator[int]:
     """The numbers of steps that are looked at, as long as there is time; all of this is cheap to do again."""
     for steps in (1,) if model.direct else session.config.calibrate_steps:
         # one process of several works here, and the others wait for it: it can't leave alone
-        if session.accelerator.num_processes == 1 and session.must_stop():
+        if session.accelerator.num_processes == 1 and session.must_stop_finishing():
             raise OutOfTimeError(f"trained; stopped before {steps} steps were calibrated and validated")
         yield steps
 

@@ -50,6 +50,7 @@ class Session:
         deadline: time.monotonic() at which to stop; infinity without a limit.
         log: receives (stage, step, numbers) for the curves.
         stopping: set by a signal.
+        trained: whether this call has done a step.
     """
 
     config: TrainConfig
@@ -59,6 +60,7 @@ class Session:
     deadline: float = float("inf")
     log: Callable[[str, int, dict[str, float]], None] = lambda stage, step, values: None
     stopping: threading.Event = field(default_factory=threading.Event)
+    trained: bool = False
 
     def agreed(self, *mine: bool) -> list[bool]:
         """Whether any process says so, for several questions; all processes get the same answers."""
@@ -70,6 +72,10 @@ class Session:
     def must_stop(self) -> bool:
         """Whether this process has been told to stop, or its time is up."""
         return self.stopping.is_set() or time.monotonic() > self.deadline
+
+    def must_stop_finishing(self) -> bool:
+        """The same for what follows the last step and begins anew each time: a call with only that to do does it."""
+        return self.stopping.is_set() or (self.trained and self.must_stop())
 
     @contextmanager
     def signals(self) -> Iterator[None]:
@@ -150,6 +156,7 @@ class StageTrainer:
             while self.done < self.steps:
                 terms = self._step(network)
                 self.done += 1
+                session.trained = True
                 bar.advance(1)
                 if self.done % config.log_every == 0 or self.done == self.steps:
                     values = self._values(terms)
