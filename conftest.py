@@ -26,10 +26,18 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips graphs where no ROS 2 is to be had or the workspace isn't built."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skips graphs where no ROS 2 is to be had or the workspace isn't built; gives the others a second chance.
+
+    Several processes with deadlines in wall time share two cores with whoever else is on the machine. What fails twice
+    fails; what is run again is named in the summary.
+    """
     if not any(item.get_closest_marker("graph") for item in items):
         return
+    if config.pluginmanager.hasplugin("rerunfailures"):
+        for item in items:
+            if item.get_closest_marker("graph"):
+                item.add_marker(pytest.mark.flaky(reruns=1))
     reason = _why_no_graph()
     if reason:
         for item in items:
