@@ -260,7 +260,7 @@ def test_a_launch_that_is_killed_leaves_no_orphans(
     process = start("launch", launch_file(SLEEP))
     pid = _child_pid(process, "sleep-1")
     process.send(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
     wait_until_gone(pid)
 
 

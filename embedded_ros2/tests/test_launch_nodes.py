@@ -86,6 +86,7 @@ def test_texts_stay_texts(launch: Callable[..., Process]) -> None:
         )
         process.wait_for(f"text={text!r}")
         process.stop()
+        assert f"text={text!r}" in process.output
 
 
 def test_a_package_or_executable_that_is_not_there(launch: Callable[..., Process]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from realdiff_core.config import config_folders
 from realdiff_core.errors import ConfigError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -88,9 +89,7 @@ def load_model(folder: Path, steps: int | None = None) -> LoadedModel:
             coarse = make_coarse(config)
             _load_part(coarse, state, "coarse.")
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    except ConfigError:
-        raise
-    except Exception as error:  # safetensors, torch and the file system each raise their own kinds
+    except (SafetensorError, OSError, RuntimeError, KeyError, ValueError) as error:  # of the file, or of torch
         raise _unusable(folder, error) from error
     return LoadedModel(config, coarse, fine, digest)
 

@@ -125,7 +125,7 @@ def run(
             for attempt in attempts:
                 tally.count(attempt)
                 on_attempt(attempt, tally)
-    except BaseException:
+    except BaseException:  # also Ctrl-C: the page shows what there is, and what has ended the recording goes on
         if tally.attempts:
             with suppress(OSError):  # the disk may be full: that error is under way already
                 write_index(request.output)
