@@ -7,7 +7,6 @@ on one machine only; pictures are ray-traced and contain noise.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from realdiff_core.errors import ConfigError
 from realdiff_sim_bridge.adapters import isaac_stage
 from realdiff_sim_bridge.adapters.base import (
     CONTROL_PERIOD_NS,
-    GRIPPER_SPEED,
     Command,
     Quality,
     RobotState,
@@ -27,13 +25,14 @@ from realdiff_sim_bridge.adapters.base import (
 from realdiff_sim_bridge.adapters.isaac_app import ROBOT_VARIABLE, load_isaac, robot_asset
 from realdiff_sim_bridge.adapters.isaac_cameras import IsaacCameras
 from realdiff_sim_bridge.adapters.link_poses import LinkPoses
+from realdiff_sim_bridge.adapters.set_points import SetPoints
 from realdiff_sim_bridge.cameras import CameraRig
 from realdiff_sim_bridge.errors import SimulationError
 from realdiff_sim_bridge.geometry import FloatArray, Pose
 from realdiff_sim_bridge.randomisation import Level, draw_variation
 from realdiff_sim_bridge.resets import draw_start
 from realdiff_sim_bridge.scene.build import PHYSICS_STEP_S, build_scene
-from realdiff_sim_bridge.scene.robot import ARM_JOINTS, FINGER_JOINTS, MAX_GRIPPER_WIDTH
+from realdiff_sim_bridge.scene.robot import ARM_JOINTS, FINGER_JOINTS
 from realdiff_sim_bridge.tasks import Task
 
 _LEVELS: tuple[Level, ...] = ("none", "physics")
@@ -110,12 +109,11 @@ class IsaacSimulator:
             body.set_world_pose(position=pose.position, orientation=pose.quaternion_wxyz)
             body.set_linear_velocity(np.zeros(3))
             body.set_angular_velocity(np.zeros(3))
-        self._segment = (0, joints, joints, start.gripper_width)
-        self._width_command = start.gripper_width
+        self._set_points = SetPoints(joints, start.gripper_width)
         self._step = 0
         self.advance_to(_SETTLE_NS)
         self._step = 0
-        self._segment = (0, joints, joints, start.gripper_width)
+        self._set_points = SetPoints(joints, start.gripper_width)
 
     def _initialise(self) -> None:
         """Stops and starts physics, which reads sizes and materials anew, and sets up the drives again."""
@@ -172,31 +170,14 @@ class IsaacSimulator:
 
     def apply(self, command: Command) -> None:
         """Sets the command to be reached one control period from now."""
-        if not np.all(np.isfinite(command.joint_positions)) or not math.isfinite(command.gripper_width):
-            raise SimulationError("a command holds NaN or infinity", expected="finite numbers", got=str(command))
-        self._segment = (
-            self.time_ns,
-            self._arm_target(self.time_ns)[0],
-            np.asarray(command.joint_positions, dtype=np.float64).copy(),
-            float(np.clip(command.gripper_width, 0.0, MAX_GRIPPER_WIDTH)),
-        )
-
-    def _arm_target(self, time_ns: int) -> tuple[FloatArray, FloatArray]:
-        """Interpolated joint command at a time: positions [rad] and velocities [rad/s]."""
-        start_ns, before, after, _ = self._segment
-        share = (time_ns - start_ns) / CONTROL_PERIOD_NS
-        if share >= 1.0:
-            return after, np.zeros(7)
-        return before + share * (after - before), (after - before) / (CONTROL_PERIOD_NS * 1e-9)
+        self._set_points.apply(command, self.time_ns)
 
     def advance_to(self, time_ns: int) -> None:
         """Runs physics up to a time, rounded to the nearest physics step."""
         last = round(time_ns / _STEP_NS)
-        travel = GRIPPER_SPEED * PHYSICS_STEP_S
         while self._step < last:
-            positions, velocities = self._arm_target(self.time_ns)
-            self._width_command += min(max(self._segment[3] - self._width_command, -travel), travel)
-            fingers = np.full(2, self._width_command / 2)
+            positions, velocities = self._set_points.arm(self.time_ns)
+            fingers = np.full(2, self._set_points.step_width() / 2)
             self._robot.apply_action(
                 self._isaac.action(
                     joint_positions=np.concatenate([positions, fingers]),

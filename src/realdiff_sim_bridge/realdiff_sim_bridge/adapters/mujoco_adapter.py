@@ -9,17 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from realdiff_sim_bridge.adapters.base import (
-    CONTROL_PERIOD_NS,
-    GRIPPER_SPEED,
     Command,
     Quality,
     RobotState,
     SimState,
     Stream,
 )
+from realdiff_sim_bridge.adapters.set_points import SetPoints
 from realdiff_sim_bridge.cameras import CameraRig
 from realdiff_sim_bridge.errors import SimulationError
-from realdiff_sim_bridge.geometry import FloatArray, Pose
+from realdiff_sim_bridge.geometry import Pose
 from realdiff_sim_bridge.randomisation import LEVELS, Distractor, Level, draw_distractors, draw_variation
 from realdiff_sim_bridge.rendering import select_gl
 from realdiff_sim_bridge.resets import StartState, draw_start
@@ -29,7 +28,6 @@ from realdiff_sim_bridge.scene.robot import (
     ARM_JOINTS,
     FINGER_JOINTS,
     GRIPPER_ACTUATOR,
-    MAX_GRIPPER_WIDTH,
     TCP_Z,
     detail_for,
 )
@@ -103,7 +101,6 @@ class MujocoSimulator:
         # in this proportion to the control cancels the lag.
         self._lead_s = -model.actuator_biasprm[self._arm_actuators, 2] / model.actuator_gainprm[self._arm_actuators, 0]
         self._step = 0
-        self._segment = (0, np.zeros(7), np.zeros(7), 0.0)
         self.reset(0)
 
     @property
@@ -166,43 +163,25 @@ class MujocoSimulator:
             data.qpos[address + 3 : address + 7] = pose.quaternion_wxyz
         self._variation.place_distractors(data, distractors)
         joints = np.asarray(start.joint_positions, dtype=np.float64)
-        self._segment = (0, joints, joints, start.gripper_width)
-        self._width_command = start.gripper_width
+        self._set_points = SetPoints(joints, start.gripper_width)
         self._step = 0
         self.advance_to(_SETTLE_NS)
         self._step = 0
         data.time = 0.0
-        self._segment = (0, joints, joints, start.gripper_width)
+        self._set_points = SetPoints(joints, start.gripper_width)
 
     def apply(self, command: Command) -> None:
         """Sets the command to be reached one control period from now."""
-        if not np.all(np.isfinite(command.joint_positions)) or not np.isfinite(command.gripper_width):
-            raise SimulationError("a command holds NaN or infinity", expected="finite numbers", got=str(command))
-        self._segment = (
-            self.time_ns,
-            self._arm_target(self.time_ns)[0],
-            np.asarray(command.joint_positions, dtype=np.float64).copy(),
-            float(np.clip(command.gripper_width, 0.0, MAX_GRIPPER_WIDTH)),
-        )
-
-    def _arm_target(self, time_ns: int) -> tuple[FloatArray, FloatArray]:
-        """Interpolated joint command at a time: positions [rad] and velocities [rad/s]."""
-        start_ns, before, after, _ = self._segment
-        share = (time_ns - start_ns) / CONTROL_PERIOD_NS
-        if share >= 1.0:
-            return after, np.zeros(7)
-        return before + share * (after - before), (after - before) / (CONTROL_PERIOD_NS * 1e-9)
+        self._set_points.apply(command, self.time_ns)
 
     def advance_to(self, time_ns: int) -> None:
         """Runs physics up to a time, rounded to the nearest physics step."""
         data = self._data
         last = round(time_ns / _STEP_NS)
-        travel = GRIPPER_SPEED * PHYSICS_STEP_S
         while self._step < last:
-            positions, velocities = self._arm_target(self.time_ns)
+            positions, velocities = self._set_points.arm(self.time_ns)
             data.ctrl[self._arm_actuators] = positions + self._lead_s * velocities
-            self._width_command += min(max(self._segment[3] - self._width_command, -travel), travel)
-            data.ctrl[self._gripper_actuator] = self._width_command / 2
+            data.ctrl[self._gripper_actuator] = self._set_points.step_width() / 2
             self._mujoco.mj_step(self._model, data)
             self._step += 1
         self._mujoco.mj_forward(self._model, data)
