@@ -250,6 +250,14 @@ def test_test_is_pytest_in_the_root(ready: Checkout) -> None:
     assert result.stdout == f"{ready.folder} -m pytest -k one two\n"
 
 
+def test_test_without_arguments_runs_all_tests(ready: Checkout) -> None:
+    ready.write(
+        ".venv/bin/python",
+        f'#!{shutil.which("bash")}\ncase "$*" in *scripts/test.py) echo "$PWD $@";; *) exec {PYTHON} "$@";; esac\n',
+    )
+    assert ready.run("test").stdout == f"{ready.folder} {ready.folder}/scripts/test.py\n"
+
+
 def make_ros(folder: Path, version: str, *packages: str) -> dict[str, str]:
     """Makes what a sourced ROS 2 looks like, and returns its variables."""
     python = folder / "lib" / f"python{version}" / "site-packages"

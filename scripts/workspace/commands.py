@@ -53,7 +53,8 @@ def resolve(argv: list[str], layout: Layout) -> Command:
     """
     name, rest = argv[0], argv[1:]
     if name == "test":
-        return Command([str(layout.python), "-m", "pytest", *rest], folder=layout.root)
+        pytest = ["-m", "pytest", *rest] if rest else [str(layout.root / "scripts" / "test.py")]
+        return Command([str(layout.python), *pytest], folder=layout.root)
     if name == "lint":
         return Command([str(layout.python), str(layout.root / "scripts" / "lint.py"), *rest], folder=layout.root)
     if name in _VERBS:
