@@ -33,6 +33,8 @@ class TrainConfig(Strict):
         seed: Seed of weights, samples, variations and noise.
         steps: Optimiser steps.
         batch: Samples a step, over all GPUs.
+        noise_draws: Noise and diffusion steps drawn for each sample. The images are encoded once for all of them, so
+            that more draws cost little where the denoiser is small, and make the loss less noisy.
         validation_share: Share of each source's episodes that is kept for validation.
         augmentation: How training images are varied.
         optimiser: Optimiser and average of the weights.
@@ -51,6 +53,7 @@ class TrainConfig(Strict):
     seed: NonNegativeInt = 0
     steps: PositiveInt = 60_000
     batch: PositiveInt = 64
+    noise_draws: PositiveInt = 1
     validation_share: float = Field(default=0.02, ge=0.0, lt=1.0)
     augmentation: Augmentation = Augmentation()
     optimiser: OptimiserConfig = OptimiserConfig()

@@ -121,9 +121,10 @@ class Trainer:
         shapes = [(batch, steps, 3, *policy.crop), (batch, steps, STATE_SIZE)]
         if policy.depth is not None:
             shapes.append((batch, steps, 2, *policy.crop))
+        rows = batch * self.config.noise_draws
         examples = (
-            torch.zeros(batch, policy.action.horizon, policy.action.size, device=device),
-            torch.zeros(batch, dtype=torch.int64, device=device),
+            torch.zeros(rows, policy.action.horizon, policy.action.size, device=device),
+            torch.zeros(rows, dtype=torch.int64, device=device),
             *(torch.zeros(shape, device=device) for shape in shapes),
         )
         # Weights that autocast has cast stay valid for one capture only, not for later steps.
@@ -207,9 +208,11 @@ class Trainer:
         """Does one optimiser step and returns the loss, still on the device."""
         images = self._generator(step, _IMAGES + self.accelerator.process_index)
         inputs, rows = self.processor.training_input(batch, self.config.augmentation, images)
+        rows = rows.repeat_interleave(self.config.noise_draws, dim=0)
         # Drawn for the whole batch, so that a sample gets the same noise whatever the number of processes.
-        noise, steps = self._noise((self.config.batch, *rows.shape[1:]), self._generator(step, _NOISE))
-        mine = self._mine(self.config.batch)
+        count = self.config.batch * self.config.noise_draws
+        noise, steps = self._noise((count, *rows.shape[1:]), self._generator(step, _NOISE))
+        mine = self._mine(count)
         loss = self._loss(self.forward, inputs, rows, noise[mine], steps[mine])
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.network.parameters(), self.config.optimiser.gradient_norm)

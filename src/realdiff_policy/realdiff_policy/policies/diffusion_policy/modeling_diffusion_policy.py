@@ -74,8 +74,13 @@ class DiffusionPolicyModel(nn.Module):
         )
 
     def forward(self, rows: Tensor, step: Tensor, colour: Tensor, state: Tensor, depth: Tensor | None = None) -> Tensor:
-        """Predicts the noise in normalised action rows, float[B, horizon, size]."""
-        result: Tensor = self.denoiser(rows, step, self.encoder(colour, state, depth))
+        """Predicts the noise in normalised action rows, float[B * draws, horizon, size].
+
+        The rows of one observation follow each other; `draws` is however many there are for each.
+        """
+        condition = self.encoder(colour, state, depth)
+        draws = rows.shape[0] // colour.shape[0]
+        result: Tensor = self.denoiser(rows, step, condition.repeat_interleave(draws, dim=0))
         return result
 
 
