@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def measure(options: argparse.Namespace) -> list[Row]:
     """One row a configuration: rate [frames/s], single-frame p50 and p99 [ms], ratio to the paper's configuration."""
-    from .runtime import pick_device
+    from ..models.device import pick_device
 
     device, backend = pick_device(options.device)
     rows: list[Row] = []

@@ -17,13 +17,14 @@ from realdiff_core.errors import ConfigError
 from torch import Tensor, nn
 
 from ..models.base import DepthFrames, EnhancedFrames
+from ..models.device import pick_device
 from ..models.noise import CorrelatedNoise
 from .conditioning import SIDE_MULTIPLE, Scene, known_mask, pad_to_multiple, scene_features, style_tensor
 from .config import StyleConfig, TwoStageConfig
 from .decoding import apply_residual, decode_fields, native_size
 from .device_noise import DeviceNoise
 from .model_folder import load_model, save_model, shipped_weights
-from .runtime import GraphedFunction, pick_device, prepare_networks
+from .runtime import GraphedFunction, prepare_networks
 from .sampling import no_coarse, noise_shapes, plan_for, sample_coarse, sample_fine
 from .solver import Denoiser
 

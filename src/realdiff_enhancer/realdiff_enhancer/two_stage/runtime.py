@@ -6,41 +6,17 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from realdiff_core.errors import ConfigError
 from torch import Tensor, nn
 
+from ..models.device import Backend
 from .networks import as_denoiser
 from .solver import Denoiser
 
-#: "torch"; "openvino": on a CPU the networks run in OpenVINO (requirements/openvino.txt).
-Backend = Literal["torch", "openvino"]
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-
-
-def pick_device(device: str) -> tuple[torch.device, Backend]:
-    """The device of a name and what evaluates the networks there.
-
-    Args:
-        device: a name of torch's; "auto" takes a GPU where there is one; "openvino" is the CPU with OpenVINO.
-
-    Raises:
-        ConfigError: CUDA is asked for and absent.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu"), "torch"
-    if device == "openvino":
-        return torch.device("cpu"), "openvino"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError("no CUDA device", got=device, next_step="use --device cpu, or install a CUDA build of torch")
-    try:
-        return torch.device(device), "torch"
-    except RuntimeError as error:
-        raise ConfigError(
-            "unknown device", expected="auto, cpu, cuda, cuda:N or openvino", got=repr(device), next_step="choose one"
-        ) from error
 
 
 def prepare_networks(
