@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from realdiff_core.bag import BagReader, BagWriter, RawMessage
+from realdiff_core.errors import RealdiffError
 from realdiff_core.messages import serialize
 from realdiff_core.provenance import BagProvenance
 from realdiff_core.stamps import StampGuard
@@ -129,7 +130,7 @@ class Pipeline:
     def _compute(self, batch: Batch, promises: list[Future[list[bytes]]]) -> None:
         """Enhances a batch and notes its frames as done; runs in the second thread."""
         try:
-            draws = enhance_batch(self._model, batch, self._options.seed, self._options.draws)
+            draws = self._enhance(batch)
             for position, (frame, promise) in enumerate(zip(batch.frames, promises, strict=True)):
                 messages = [messages[position] for messages in draws]
                 for draw, message in enumerate(messages):
@@ -141,6 +142,13 @@ class Pipeline:
                 if not promise.done():
                     promise.set_exception(error)
             raise
+
+    def _enhance(self, batch: Batch) -> list[list[bytes | None]]:
+        try:
+            return enhance_batch(self._model, batch, self._options.seed, self._options.draws)
+        except RealdiffError as error:
+            stamp = batch.frames[0].image.stamp_ns
+            raise error.at(f"{self._reader.path}, topic {batch.topic}, stamp {stamp} ns") from None
 
     def _write(self, on_frames: Callable[[int], None], *, all_of_it: bool) -> None:
         """Writes what is ready at the front of the queue, or waits for all of it."""

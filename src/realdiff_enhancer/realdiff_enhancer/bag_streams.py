@@ -159,6 +159,9 @@ class DepthStream:
             if first is not None:
                 image = SerializedImage.parse(first.data, self._where(first))
                 self.colour_topic = colour_topic_for(reader, topic, image.frame_id, (image.height, image.width))
+                colour = reader.first(self.colour_topic) if self.colour_topic else None
+                if colour is not None:
+                    self.see_colour(colour)  # for images before it, as with camera_info
 
     def _where(self, raw: RawMessage) -> str:
         return f"{self._reader.path}, topic {raw.topic}, stamp {raw.stamp_ns} ns"

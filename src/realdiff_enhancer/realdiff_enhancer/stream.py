@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from realdiff_core.camera import CameraModel
 from realdiff_core.depth import depth_to_metres, encode_like
-from realdiff_core.errors import DepthError
+from realdiff_core.errors import DepthError, RealdiffError
 from realdiff_core.seeds import frame_seed
 
 from realdiff_enhancer.models.base import DepthFrames, DepthModel
@@ -66,6 +66,7 @@ class StreamEnhancer:
 
         Raises:
             DepthError: Not an image, not a depth encoding, or a size that differs from the camera's.
+            RealdiffError: The model can't do it: it needs colour, which a live topic comes without.
         """
         image = SerializedImage.parse(raw, where=self.topic)
         pixels = image.depth_pixels(self.topic)
@@ -79,15 +80,17 @@ class StreamEnhancer:
             )
         clean = depth_to_metres(pixels, image.encoding)
         seed = frame_seed(self.seed, self.topic, image.stamp_ns)
-        result = self.model.enhance(
-            DepthFrames(
-                depth=clean[np.newaxis],
-                colour=None,
-                camera=camera,
-                seeds=(seed,),
-                previous_seeds=tuple(self._seeds),
-            )
+        frames = DepthFrames(
+            depth=clean[np.newaxis],
+            colour=None,
+            camera=camera,
+            seeds=(seed,),
+            previous_seeds=tuple(self._seeds),
         )
+        try:
+            result = self.model.enhance(frames)
+        except RealdiffError as error:
+            raise error.at(f"topic {self.topic}") from None
         self._seeds.append(seed)
         noisy = result.depth[0]
         discrepancy = None if result.discrepancy is None else result.discrepancy[0]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from realdiff_core.camera import CameraModel
 from realdiff_core.config import CameraProfile
+from realdiff_core.errors import RealdiffError
 from realdiff_core.seeds import frame_seed
 from realdiff_core.topics import ALIGNED_DEPTH_IMAGE
 
@@ -65,6 +66,7 @@ def measure_clip(
 
     Raises:
         DepthError: the camera moved, or the clip is too short.
+        RealdiffError: a model needs colour, which clips come without.
     """
     scene = fuse_static(sequence)
     height, width = scene.clean_m.shape
@@ -78,7 +80,10 @@ def measure_clip(
     sources = {REAL: _statistics(sequence.depths_m, factor, usable, still)}
     sigmas: dict[str, float] = {}
     for model in models:
-        depth = _enhanced(model, scene.clean_m, camera, len(sequence.depths_m), seed)
+        try:
+            depth = _enhanced(model, scene.clean_m, camera, len(sequence.depths_m), seed)
+        except RealdiffError as refusal:
+            raise refusal.at(path) from None
         sources[model.name] = _statistics(depth, factor, usable, still)
         error = np.stack([factor / image - factor / scene.clean_m for image in depth])[:, usable]
         error = error[np.isfinite(error) & (np.abs(error) < 1.0)]

@@ -2,7 +2,7 @@
 
 Layout of a folder: ``clean/NNNNNN.png`` (16 bit, 0.1 mm, 0 = unknown), ``noisy/NNNNNN.png`` (16 bit, 1 mm as recorded,
 0 = hole), ``K.txt`` (3×3 camera matrix), and optionally ``pairs.csv`` with a column ``frame`` and a column ``window``
-(frames that were fused together).
+(frames that were fused together) and ``colour/NNNNNN.png`` or ``.jpg`` (same pixels), for models that look at colour.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from realdiff_core.camera import CameraModel
 from realdiff_core.config import CameraProfile, find_config, load_yaml
-from realdiff_core.errors import ConfigError, DepthError
+from realdiff_core.errors import ConfigError, DepthError, ImageError
+from realdiff_core.frames import read_colour
 
 #: Metres per unit of the two kinds of image.
 CLEAN_UNIT_M = 1e-4
@@ -34,12 +35,14 @@ class PairFrame:
         window: label of the fusion window; "" where none is stated.
         clean: path of the clean image.
         noisy: path of the recorded image.
+        colour: path of the colour image on the same pixel grid; None where there is none.
     """
 
     number: int
     window: str
     clean: Path
     noisy: Path
+    colour: Path | None = None
 
     @property
     def stamp_ns(self) -> int:
@@ -73,6 +76,17 @@ class Scene:
         """Read the recorded depth of a frame: float32 [H, W], metres, NaN in holes."""
         return self._read(self.frames[index].noisy, NOISY_UNIT_M)
 
+    def colour(self, index: int) -> NDArray[np.uint8] | None:
+        """Read the colour image of a frame: uint8 [H, W, 3] RGB; None where there is none."""
+        path = self.frames[index].colour
+        if path is None:
+            return None
+        image = read_colour(path)
+        size = (self.camera.height, self.camera.width)
+        if image.shape[:2] != size:
+            raise ImageError("colour and depth differ in size", where=path, expected=size, got=image.shape[:2])
+        return image
+
     def _read(self, path: Path, unit_m: float) -> NDArray[np.float32]:
         depth = _read_png(path, unit_m)
         size = (self.camera.height, self.camera.width)
@@ -88,6 +102,8 @@ class Scene:
         for frame in self.frames:
             digest.update(frame.clean.read_bytes())
             digest.update(frame.noisy.read_bytes())
+            if frame.colour is not None:
+                digest.update(frame.colour.read_bytes())
         return digest.hexdigest()
 
 
@@ -143,7 +159,13 @@ def load_scene(argument: SceneArgument, max_frames: int | None = None) -> Scene:
     profile = load_yaml(find_config(f"cameras/{argument.profile}.yaml"), CameraProfile)
     windows = _windows(folder / "pairs.csv")
     frames = [
-        PairFrame(int(clean.stem), windows.get(int(clean.stem), ""), clean, folder / "noisy" / clean.name)
+        PairFrame(
+            int(clean.stem),
+            windows.get(int(clean.stem), ""),
+            clean,
+            folder / "noisy" / clean.name,
+            _colour(folder, clean.stem),
+        )
         for clean in sorted((folder / "clean").glob("*.png"))
         if clean.stem.isdigit() and (folder / "noisy" / clean.name).is_file()
     ]
@@ -170,6 +192,11 @@ def load_scene(argument: SceneArgument, max_frames: int | None = None) -> Scene:
         baseline_m=profile.baseline_m,
     )
     return Scene(argument.name, folder, profile, camera, tuple(frames))
+
+
+def _colour(folder: Path, stem: str) -> Path | None:
+    paths = (folder / "colour" / f"{stem}{suffix}" for suffix in (".png", ".jpg"))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _read_png(path: Path, unit_m: float) -> NDArray[np.float32]:

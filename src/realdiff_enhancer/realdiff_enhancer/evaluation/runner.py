@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 from realdiff_core.depth import depth_to_metres, metres_to_depth
+from realdiff_core.errors import RealdiffError
 from realdiff_core.seeds import frame_seed
 from realdiff_core.topics import ALIGNED_DEPTH_IMAGE
 
@@ -115,20 +116,28 @@ def enhance_scene(
 
     Args:
         model: the model.
-        scene: supplies frame numbers and camera.
+        scene: supplies frame numbers, camera and, for models that look at it, colour.
         contexts: clean depth of the frames.
         seed: seed of the run.
 
     Returns:
         float32 [H, W] per frame, metres, NaN in holes; and the model's speed, frames per second.
+
+    Raises:
+        RealdiffError: the model needs colour and a frame has none.
     """
     results = []
     busy = 0.0
-    for frame, context in zip(scene.frames, contexts, strict=True):
+    for index, (frame, context) in enumerate(zip(scene.frames, contexts, strict=True)):
         own, previous = seeds_of(frame, seed, model.history)
-        frames = DepthFrames(context.clean[None], None, scene.camera, (own,), previous)
+        colour = scene.colour(index) if model.uses_colour else None
+        batch = None if colour is None else colour[None]
+        frames = DepthFrames(context.clean[None], batch, scene.camera, (own,), previous)
         start = time.perf_counter()
-        enhanced = model.enhance(frames).depth[0]
+        try:
+            enhanced = model.enhance(frames).depth[0]
+        except RealdiffError as error:
+            raise error.at(f"{scene.folder}, frame {frame.number}") from None
         busy += time.perf_counter() - start
         results.append(depth_to_metres(metres_to_depth(enhanced, "16UC1"), "16UC1"))
     return results, len(results) / max(busy, 1e-9)

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
+from realdiff_core.errors import ImageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from realdiff_core.camera import CameraModel
 
-__all__ = ["DepthFrames", "DepthModel", "EnhancedFrames"]
+__all__ = ["DepthFrames", "DepthModel", "EnhancedFrames", "require_colour"]
 
 
 @dataclass(frozen=True)
@@ -88,3 +89,27 @@ class DepthModel(Protocol):
     def enhance(self, frames: DepthFrames) -> EnhancedFrames:
         """Returns the enhanced frames; `frames` and its arrays are not changed."""
         ...
+
+
+def require_colour(frames: DepthFrames, model: str) -> NDArray[np.uint8]:
+    """The frames' colour, for a model that can't do without; who called the model adds topic or folder to the error.
+
+    Args:
+        frames: The frames.
+        model: Name of the model, for the message.
+
+    Returns:
+        uint8 [N,H,W,3] RGB, registered to the depth pixels.
+
+    Raises:
+        ImageError: The frames have no colour.
+    """
+    if frames.colour is None:
+        raise ImageError(
+            f"the model {model!r} needs a colour image for every depth image",
+            expected="colour of the same optical frame and size as the depth",
+            got="depth alone",
+            next_step="bags: enhance only depth that is aligned to colour (--topics); "
+            "pairs: put colour/NNNNNN.png beside clean/; live topics come without colour",
+        )
+    return frames.colour
