@@ -1,4 +1,4 @@
-"""Parameter files of the analytic models.
+"""Parameter files of the models that are not trained here.
 
 `config/models/NAME.yaml` has the values for an ordinary D435; the camera profile's `noise.NAME` replaces some of them.
 """
@@ -32,7 +32,7 @@ class Parameters(BaseModel):
         return camera.fx / self.reference_fx_px
 
 
-ParametersT = TypeVar("ParametersT", bound=Parameters)
+ParametersT = TypeVar("ParametersT", bound=BaseModel)
 
 
 def load_parameters(

@@ -64,6 +64,18 @@ def _active_dr(options: ModelOptions) -> DepthModel:
     return ActiveDrModel.from_config(options.profile, options.weights)
 
 
+def _depth_anything(options: ModelOptions) -> DepthModel:
+    from realdiff_enhancer.models.depth_anything import DepthAnythingModel
+
+    return DepthAnythingModel.from_folder(options.weights, options.profile, options.device)
+
+
+def _unidepth(options: ModelOptions) -> DepthModel:
+    from realdiff_enhancer.models.unidepth import UniDepthModel
+
+    return UniDepthModel.from_folder(options.weights, options.profile, options.device)
+
+
 def _none(options: ModelOptions) -> DepthModel:
     from realdiff_enhancer.models.none import NoneModel
 
@@ -105,6 +117,8 @@ _MODELS: dict[str, tuple[Callable[[ModelOptions], DepthModel], str]] = {
     "gaussian": (_gaussian, "independent Gaussian noise in disparity, so that it grows as z²"),
     "active_dr": (_active_dr, "domain randomisation: noise and holes of random size in every frame"),
     "none": (_none, "leaves the depth bit-identical"),
+    "depth_anything": (_depth_anything, "baseline: depth predicted from colour (local weights)"),
+    "unidepth": (_unidepth, "baseline: depth predicted from colour and intrinsics (local weights)"),
     **{name: (_learned(name), description) for name, (_, description) in _TRAINED.items()},
 }
 

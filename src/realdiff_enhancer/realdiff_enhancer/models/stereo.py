@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from realdiff_core.camera import CameraModel
     from realdiff_core.config import CameraProfile
 
-__all__ = ["add_disparity_error", "disparity_to_depth"]
+__all__ = ["add_disparity_error", "disparity_to_depth", "keep_range"]
 
 
 def disparity_to_depth(disparity: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
@@ -49,7 +49,20 @@ def add_disparity_error(
         disparity = np.float32(factor) / depth
         disparity += error_px
         noisy = disparity_to_depth(disparity, factor)
-        noisy[depth < profile.near_m] = np.nan
-        untouched = ~(depth <= profile.far_m)
-    noisy[untouched] = depth[untouched]
+    keep_range(depth, noisy, profile)
     return noisy
+
+
+def keep_range(clean: NDArray[np.float32], noisy: NDArray[np.float32], profile: CameraProfile) -> None:
+    """Limits what a model changes to the range in which the camera measures.
+
+    Args:
+        clean: float32 [...], metres, NaN invalid.
+        noisy: float32 [...], metres, changed in place: where the clean depth is nearer than `near_m` it becomes a hole
+            (NaN), where that is beyond `far_m` or invalid the clean value.
+        profile: Camera: `near_m`, `far_m`.
+    """
+    with np.errstate(invalid="ignore"):
+        noisy[clean < profile.near_m] = np.nan
+        untouched = ~(clean <= profile.far_m)
+    noisy[untouched] = clean[untouched]
