@@ -96,7 +96,7 @@ def _load(root: Path) -> tuple[Any, Any]:
     try:
         from transformers import AutoImageProcessor, DepthAnythingForDepthEstimation
         from transformers.utils import logging
-    except ImportError as error:
+    except (ImportError, OSError, RuntimeError) as error:
         raise RealdiffError(
             "the model 'depth_anything' needs transformers, which can't be imported",
             expected="transformers and what it needs",

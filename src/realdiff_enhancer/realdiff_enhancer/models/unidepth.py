@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +115,7 @@ def _check_config(root: Path) -> None:
 def _load(root: Path) -> Any:
     try:
         from unidepth.models import UniDepthV2
-    except ImportError as error:
+    except (ImportError, OSError, RuntimeError) as error:  # torch and torchvision of different builds are the last
         raise RealdiffError(
             "the model 'unidepth' needs its authors' package, which can't be imported",
             expected="unidepth",
@@ -123,7 +125,8 @@ def _load(root: Path) -> Any:
     from safetensors import safe_open
 
     try:
-        network = UniDepthV2.from_pretrained(str(root), local_files_only=True)
+        with contextlib.redirect_stdout(sys.stderr):  # it talks
+            network = UniDepthV2.from_pretrained(str(root), local_files_only=True)
         with safe_open(root / "model.safetensors", "pt") as file:
             there = set(file.keys())
     except Exception as error:  # of the files, of torch, of unidepth: all mean the same here
