@@ -20,8 +20,9 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # Tests read what the processes they start print, line by line: it must not wait in a buffer.
     os.environ["PYTHONUNBUFFERED"] = "1"
-    if "REALDIFF_TEST_DOMAIN" not in os.environ:
-        os.environ["REALDIFF_TEST_DOMAIN"] = str(free_domain())
+    # Workers of pytest-xdist inherit the first process's variables; each needs a domain of its own.
+    if "REALDIFF_TEST_DOMAIN" not in os.environ or hasattr(config, "workerinput"):
+        os.environ["REALDIFF_TEST_DOMAIN"] = str(free_domain(for_good=True))
     os.environ["ROS_DOMAIN_ID"] = os.environ["REALDIFF_TEST_DOMAIN"]
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 

@@ -55,16 +55,19 @@ class LiveEnhancer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends everything that was started."""
+        """Ends everything that was started; the client first.
+
+        Fast DDS's shared memory may crash a participant that leaves after a sender was killed.
+        """
+        self._executor.shutdown()
+        self.node.destroy_node()
+        self._context.shutdown()
         for process in (*self._cameras, self.process):
             if process.poll() is None:
                 process.kill()
             printed = process.communicate()[0]
             if process is self.process:
                 self.output = printed or self.output
-        self._executor.shutdown()
-        self.node.destroy_node()
-        self._context.shutdown()
 
     def until(self, condition: Callable[[], bool], timeout_s: float = 60.0) -> bool:
         """Serves the client until a condition holds; returns whether it did in time."""

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from realdiff_core.processes import start_bound
+from realdiff_core.ros_domain import free_domain
 
 rclpy = pytest.importorskip("rclpy", reason="rclpy isn't installed or its environment isn't set up")
 pytest.importorskip("realdiff_msgs.msg", reason="realdiff_msgs isn't built")
@@ -353,9 +354,9 @@ def test_ends_cleanly_and_the_arm_stands_still(graph: Graph) -> None:
     assert np.allclose(graph.joints[-1][1], 0.0)
 
 
-def test_a_killed_node_leaves_an_arm_that_comes_to_rest(tmp_path: Path, ros_domain_id: int) -> None:
+def test_a_killed_node_leaves_an_arm_that_comes_to_rest(tmp_path: Path) -> None:
     """Nobody is left to command anything: the trajectory that was accepted last ends at rest by itself."""
-    graph = Graph(tmp_path, ros_domain_id % 100 + 1)  # by the topic this time
+    graph = Graph(tmp_path, free_domain())  # by the topic this time
     try:
         graph.wait(1.5)
         graph.process.kill()

@@ -47,10 +47,7 @@ def _running() -> Iterator[Client]:
     try:
         yield client
     finally:
-        process.kill()
-        process.wait()
-        client.node.destroy_node()
-        client.context.shutdown()
+        client.close()
 
 
 @pytest.fixture(scope="module")
