@@ -92,11 +92,11 @@ class FrameBag:
         camera = self._checked_camera(depth, path)
         if number in self.files.poses:
             self._write_pose(stamp, self.files.poses[number])
-        self._write_image(self.depth_topic, stamp, depth, encoding, camera)
-        if number in self.files.colour:
+        if number in self.files.colour:  # before the depth: who reads on finds a frame's colour first
             rgb = read_colour(self.files.colour[number])
             colour_camera = self._colour_camera(rgb, camera)
             self._write_image(topics.COLOR_IMAGE, stamp, rgb, "rgb8", colour_camera)
+        self._write_image(self.depth_topic, stamp, depth, encoding, camera)
 
     def _depth(self, path: Path) -> tuple[NDArray[Any], str]:
         raw = read_depth(path)
