@@ -5,9 +5,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from realdiff_core.bag import BagReader, BagWriter
 from realdiff_core.errors import CameraError, ImageError, ProvenanceError, RealdiffError
 from realdiff_core.import_frames import ImportOptions, import_frames
 from realdiff_enhancer.data.sequence import SequenceOptions, read_sequence
+
+from realdiff_core import topics
 
 K = np.array([[100.0, 0, 15.5], [0, 101.0, 11.5], [0, 0, 1]])
 OPTIONS = SequenceOptions(baseline_m=0.05)
@@ -68,6 +71,54 @@ def test_bag(folder: Path, tmp_path: Path, storage: str, scale: float | None) ->
     np.testing.assert_allclose(sequence.K, K)
     part = read_sequence(tmp_path / "bag", SequenceOptions(baseline_m=0.05, every=2, limit=2))
     assert list(part.numbers) == [0, 2]
+
+
+def paint(folder: Path, numbers: tuple[int, ...] = (2, 4, 6, 8, 10)) -> None:
+    (folder / "color").mkdir()
+    for number in numbers:
+        cv2.imwrite(str(folder / "color" / f"{number}.png"), np.full((24, 32, 3), (0, 0, 10 * number), np.uint8))
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_colour_is_read_where_it_is_asked_for(folder: Path, tmp_path: Path, storage: str) -> None:
+    paint(folder)
+    import_frames(folder, tmp_path / "bag", ImportOptions(storage=storage, aligned=True))
+    assert not read_sequence(folder, OPTIONS).colours
+    asked = SequenceOptions(baseline_m=0.05, every=2, colour=True)
+    for source in (folder, tmp_path / "bag"):
+        sequence = read_sequence(source, asked)
+        images = [sequence.colours[number]() for number in sequence.numbers]
+        assert [image[0, 0].tolist() for image in images] == [[20, 0, 0], [60, 0, 0], [100, 0, 0]], "RGB"
+        assert images[0].shape == (24, 32, 3)
+
+
+@pytest.mark.parametrize("late_ns", [-20_000_000, -1, 0, 1, 10_000_000])
+def test_colour_nearest_in_time_is_taken(folder: Path, tmp_path: Path, late_ns: int) -> None:
+    paint(folder)
+    import_frames(folder, tmp_path / "bag", ImportOptions(aligned=True, rate_hz=30))
+    moved = tmp_path / "moved"
+    with BagReader(tmp_path / "bag") as reader, BagWriter(moved) as writer:
+        for info in reader.topics.values():
+            writer.copy_topic(info)
+        for key, value in reader.custom_data.items():
+            writer.set_custom_data(key, value)
+        late = {topics.COLOR_IMAGE: late_ns}
+        messages = [(raw.stamp_ns + late.get(raw.topic, 0), raw) for raw in reader.messages()]
+        for stamp, raw in sorted(messages, key=lambda item: item[0]):
+            writer.write(raw.topic, stamp, raw.data)
+    sequence = read_sequence(moved, SequenceOptions(baseline_m=0.05, colour=True))
+    # frames 2, 4, 6, … at 30 Hz are 67 ms apart
+    assert [sequence.colours[n]()[0, 0, 0] for n in sequence.numbers] == [20, 40, 60, 80, 100]
+
+
+def test_missing_colour_is_refused_where_it_is_asked_for(folder: Path, tmp_path: Path) -> None:
+    asked = SequenceOptions(baseline_m=0.05, colour=True)
+    paint(folder, (2, 6))
+    with pytest.raises(RealdiffError, match=r"none for 3 of 5 frames, the first is 4"):
+        read_sequence(folder, asked)
+    import_frames(folder, tmp_path / "apart", ImportOptions())
+    with pytest.raises(RealdiffError, match=r"none for 5 of 5 frames"):
+        read_sequence(tmp_path / "apart", asked)
 
 
 def test_depth_that_is_not_measured_is_refused(folder: Path, tmp_path: Path) -> None:

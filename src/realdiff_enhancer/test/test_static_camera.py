@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from realdiff_core.errors import DepthError
+from realdiff_core.errors import DepthError, RealdiffError
+from realdiff_enhancer.commands.make_pairs import run
 from realdiff_enhancer.data.pair_maker import DepthSequence
 from realdiff_enhancer.data.sequence import SequenceOptions, read_sequence
 from realdiff_enhancer.data.static_camera import fuse_static, make_static_pairs
+from realdiff_enhancer.evaluation.pairs import load_scene, parse_scene
 from realdiff_enhancer.metrics.temporal import temporal_statistics_of_clip
 
 DATA = Path(os.environ.get("REALDIFF_SHARED_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
@@ -80,6 +82,30 @@ def test_moving_camera_and_short_clips_are_refused() -> None:
         fuse_static(DepthSequence(shifted, list(range(20)), K, BASELINE))
     with pytest.raises(DepthError, match="too few"):
         fuse_static(clip(frames=1))
+
+
+def test_pairs_of_a_folder_come_with_their_colour(tmp_path: Path) -> None:
+    import cv2
+
+    source = tmp_path / "bench"
+    for name in ("depth", "color"):
+        (source / name).mkdir(parents=True)
+    for number, depth in enumerate(clip(frames=12).depths_m):
+        cv2.imwrite(str(source / "depth" / f"{number}.png"), np.rint(1000 * depth).astype(np.uint16))
+        cv2.imwrite(str(source / "color" / f"{number}.png"), np.full((*SHAPE, 3), 10 * number, np.uint8))
+    np.savetxt(source / "K.txt", K)
+    assert run([str(source), "-o", str(tmp_path / "pairs"), "--static", "--colour"]) == 0
+    pairs = load_scene(parse_scene(str(tmp_path / "pairs"), "d435"))
+    assert len(pairs.frames) > 6
+    for index, frame in enumerate(pairs.frames):
+        colour = pairs.colour(index)
+        assert colour is not None and colour.shape == (*SHAPE, 3) and (colour == 10 * frame.number).all()
+    (source / "color" / "3.png").write_bytes((source / "color" / "3.png").read_bytes()[:30])
+    with pytest.raises(RealdiffError, match=r"3\.png"):
+        run([str(source), "-o", str(tmp_path / "broken"), "--static", "--colour"])
+    assert not (tmp_path / "broken").exists()
+    assert run([str(source), "-o", str(tmp_path / "plain"), "--static"]) == 0
+    assert not (tmp_path / "plain" / "colour").exists()
 
 
 @pytest.mark.parametrize("rho", [0.5, 0.9])

@@ -20,7 +20,8 @@ registration are left out and listed in rejected.csv. The next step is pack_pair
 
 output:
   DIR/clean/NNNNNN.png   16 bit, 0.1 mm, 0 = unknown      DIR/pairs.csv, rejected.csv   figures of every frame
-  DIR/noisy/NNNNNN.png   16 bit, 1 mm, 0 = hole           DIR/K.txt, meta.yaml          camera and origin"""
+  DIR/noisy/NNNNNN.png   16 bit, 1 mm, 0 = hole           DIR/K.txt, meta.yaml          camera and origin
+  DIR/colour/NNNNNN.png  with --colour, on the pixels of the depth"""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -52,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--step", type=int, metavar="N", help="frames from one window to the next (default: half a window)")
     add("--voxel", type=float, default=0.006, metavar="M", help="side of a voxel (default: 0.006)")
     add("--far", type=float, default=2.6, metavar="M", help="clean depth ends here (default: 2.6)")
+    add("--colour", action="store_true", help="also write the colour images, for models that look at colour")
     add("--name", help="name of the sequence in meta.yaml (default: the source's)")
     add("--licence", default="", help="licence of the images, for meta.yaml")
     add("--use", default="", metavar="TEXT", help="what the pairs may be used for, for meta.yaml")
@@ -96,6 +98,7 @@ def _make(args: argparse.Namespace, focal: tuple[float, float, float, float] | N
         every=args.every,
         limit=args.limit,
         sensor=args.sensor,
+        colour=args.colour,
     )
     output = StagedFolder(args.output)
     output.check()
@@ -117,7 +120,7 @@ def _make(args: argparse.Namespace, focal: tuple[float, float, float, float] | N
         with progress("fusing", total) as bar:
             writer = PairFolderWriter(output.begin(), source.K, meta)
             for pair in source.pairs(bar.advance):
-                writer.write(pair)
+                writer.write(pair, None if pair.failures else source.colour(pair.number))
                 accepted += not pair.failures
                 for failure in pair.failures:
                     reasons[failure.split()[0]] = reasons.get(failure.split()[0], 0) + 1

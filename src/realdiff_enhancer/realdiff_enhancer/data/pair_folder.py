@@ -1,7 +1,8 @@
 """Folders of clean/noisy pairs: writing them one by one, reading them, packing several into one file for training.
 
 Layout: ``clean/NNNNNN.png`` (16 bit, 0.1 mm, 0 = unknown), ``noisy/NNNNNN.png`` (16 bit, 1 mm, 0 = hole), ``K.txt``
-(3x3), ``pairs.csv`` (one line a pair: frame, window, figures), ``meta.yaml`` (source, licence, camera, baseline_m).
+(3x3), ``pairs.csv`` (one line a pair: frame, window, figures), ``meta.yaml`` (source, licence, camera, baseline_m), and
+where asked for ``colour/NNNNNN.png`` (the same pixels).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from realdiff_core.errors import OutputError, RealdiffError
+from realdiff_core.errors import ImageError, OutputError, RealdiffError
 
 from realdiff_enhancer.data.pair_maker import PairCandidate
 from realdiff_enhancer.data.pairs import CLEAN_UNIT_M, NOISY_UNIT_M, PairPack
@@ -57,8 +58,25 @@ class PairFolderWriter:
         self._append("pairs.csv", _COLUMNS)
         self._append("rejected.csv", _REJECTED)
 
-    def write(self, pair: PairCandidate) -> None:
-        """Write an accepted pair, or note why a rejected one was left out."""
+    def write(self, pair: PairCandidate, colour: npt.NDArray[np.uint8] | None = None) -> None:
+        """Write an accepted pair, or note why a rejected one was left out.
+
+        Args:
+            pair: the pair.
+            colour: uint8 [H,W,3] RGB on the pixels of the depth, where it is wanted, too.
+
+        Raises:
+            ImageError: colour of another size.
+            OutputError: an image can't be written.
+        """
+        if colour is not None and colour.shape[:2] != pair.noisy_m.shape:
+            raise ImageError(
+                "colour and depth differ in size",
+                where=f"frame {pair.number}",
+                expected=pair.noisy_m.shape,
+                got=colour.shape[:2],
+                next_step="record depth aligned to colour, or leave --colour out",
+            )
         s = pair.statistics
         figures = (s.z, s.bias_mm, s.sigma_mm, s.lowfreq_mm, s.over3cm, s.coverage)
         row = (pair.number, pair.window, *(f"{value:.4f}" for value in figures))
@@ -68,6 +86,8 @@ class PairFolderWriter:
         name = f"{pair.number:06d}.png"
         write_png16(self.folder / "clean" / name, pair.clean_m, CLEAN_UNIT_M)
         write_png16(self.folder / "noisy" / name, pair.noisy_m, NOISY_UNIT_M)
+        if colour is not None:
+            write_colour(self.folder / "colour" / name, colour)
         self._append("pairs.csv", row)
 
     def _append(self, name: str, row: Sequence[object]) -> None:
@@ -82,6 +102,15 @@ def write_png16(path: Path, depth_m: npt.NDArray[np.floating], unit_m: float) ->
     steps = np.rint(np.nan_to_num(depth_m.astype(np.float64)) / unit_m)
     steps[(steps < 0) | (steps > 65535)] = 0
     if not cv2.imwrite(str(path), steps.astype(np.uint16)):
+        raise OutputError("the image can't be written", where=path, next_step="check free space and permissions")
+
+
+def write_colour(path: Path, colour: npt.NDArray[np.uint8]) -> None:
+    """Write an RGB image as a PNG; its folder is made if it is absent."""
+    import cv2
+
+    path.parent.mkdir(exist_ok=True)
+    if not cv2.imwrite(str(path), np.ascontiguousarray(colour[..., ::-1])):
         raise OutputError("the image can't be written", where=path, next_step="check free space and permissions")
 
 

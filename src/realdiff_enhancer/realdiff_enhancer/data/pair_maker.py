@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +59,8 @@ class DepthSequence:
         K: float64 [3,3], px.
         baseline_m: stereo baseline.
         poses: T_world_camera [4,4] of each frame where known, else None: they are estimated.
+        colours: by frame number, what reads the colour image on the depth's pixels (uint8 [H,W,3] RGB); empty if not
+            asked for.
     """
 
     depths_m: Sequence[npt.NDArray[np.float32]]
@@ -66,6 +68,7 @@ class DepthSequence:
     K: npt.NDArray[np.float64]
     baseline_m: float
     poses: Sequence[npt.NDArray[np.float64]] | None = None
+    colours: Mapping[int, Callable[[], npt.NDArray[np.uint8]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

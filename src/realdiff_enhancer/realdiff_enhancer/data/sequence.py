@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,9 @@ from realdiff_core.errors import ImageError, ProvenanceError, RealdiffError
 
 from realdiff_enhancer.data.layouts import byte_camera_folder, is_lasa, lasa_frames
 from realdiff_enhancer.data.pair_maker import DepthSequence
+
+if TYPE_CHECKING:
+    from realdiff_core.bag import BagReader, RawMessage
 
 _INVALID_Z16 = 65535
 
@@ -32,6 +37,7 @@ class SequenceOptions:
         every: use every N-th frame.
         limit: read at most so many frames.
         sensor: camera of a ByteCameraDepth session.
+        colour: also find the colour images that are registered to the depth.
     """
 
     baseline_m: float
@@ -45,15 +51,30 @@ class SequenceOptions:
     every: int = 1
     limit: int | None = None
     sensor: str | None = None
+    colour: bool = False
 
 
 def read_sequence(source: Path, options: SequenceOptions) -> DepthSequence:
     """Read the depth frames of a folder or a bag; all stay in memory (1.2 MB each at 640×480).
 
     Raises:
-        RealdiffError: nothing found, frames of several sizes, intrinsics missing, or a bag that does not hold a
-            camera's own depth.
+        RealdiffError: nothing found, frames of several sizes, intrinsics missing, a bag that does not hold a
+            camera's own depth, or no colour where it is asked for.
     """
+    sequence = _read(source, options)
+    missing = [number for number in sequence.numbers if number not in sequence.colours] if options.colour else []
+    if missing:
+        raise RealdiffError(
+            "frames have no colour image on the pixels of their depth",
+            where=source,
+            expected="colour of the same number (folder), or of the same optical frame and size (bag)",
+            got=f"none for {len(missing)} of {len(sequence.numbers)} frames, the first is {missing[0]}",
+            next_step="record depth aligned to colour, or leave --colour out",
+        )
+    return sequence
+
+
+def _read(source: Path, options: SequenceOptions) -> DepthSequence:
     if not source.exists():
         raise RealdiffError("the source does not exist", where=source, next_step="check the path")
     if source.suffix in (".mcap", ".db3") or (source / "metadata.yaml").exists():
@@ -82,7 +103,15 @@ def _read_lasa(folder: Path, options: SequenceOptions) -> DepthSequence:
 
 def _read_folder(folder: Path, options: SequenceOptions) -> DepthSequence:
     from realdiff_core.errors import CameraError
-    from realdiff_core.frames import Intrinsics, find_frames, find_intrinsics, read_depth, read_intrinsics, read_pose
+    from realdiff_core.frames import (
+        Intrinsics,
+        find_frames,
+        find_intrinsics,
+        read_colour,
+        read_depth,
+        read_intrinsics,
+        read_pose,
+    )
 
     files = find_frames(folder, options.depth_glob)
     low = options.first if options.first is not None else min(files.depth)
@@ -112,7 +141,8 @@ def _read_folder(folder: Path, options: SequenceOptions) -> DepthSequence:
     height, width = depths[0].shape
     camera = intrinsics.camera(width, height, "", options.baseline_m, where)
     poses = [read_pose(files.poses[n]) for n in numbers] if all(n in files.poses for n in numbers) else None
-    return DepthSequence(depths, numbers, np.asarray(camera.K, np.float64), options.baseline_m, poses)
+    colours = {n: partial(read_colour, files.colour[n]) for n in numbers if options.colour and n in files.colour}
+    return DepthSequence(depths, numbers, np.asarray(camera.K, np.float64), options.baseline_m, poses, colours)
 
 
 def _read_bag(path: Path, options: SequenceOptions) -> DepthSequence:
@@ -148,17 +178,78 @@ def _read_bag(path: Path, options: SequenceOptions) -> DepthSequence:
         camera = read_camera(reader, topic, options.baseline_m)
         depths: list[npt.NDArray[np.float32]] = []
         numbers: list[int] = []
-        for number, raw in enumerate(reader.messages([topic])):
+        colour_topic = _colour_topic(reader, topic) if options.colour else None
+        colours = _NearestColour(reader, colour_topic)
+        number = -1
+        for raw in reader.messages([topic, colour_topic] if colour_topic else [topic]):
+            if raw.topic == colour_topic:
+                colours.see(raw)
+                continue
+            number += 1
             if number % options.every:
                 continue
             if options.limit is not None and len(depths) == options.limit:
                 break
             depths.append(depth_to_metres(decode_image(reader, raw)[1], encoding))
             numbers.append(number)
+            colours.wait(number, raw.stamp_ns)
     if not depths:
         raise RealdiffError("the depth topic holds no images", where=f"{path}, topic {topic}")
     _check_sizes(depths, [f"{path}, {topic}, image {n}" for n in numbers])
-    return DepthSequence(depths, numbers, np.asarray(camera.K, np.float64), options.baseline_m)
+    return DepthSequence(depths, numbers, np.asarray(camera.K, np.float64), options.baseline_m, colours=colours.found())
+
+
+def _colour_topic(reader: BagReader, topic: str) -> str | None:
+    from realdiff_enhancer.bag_streams import colour_topic_for
+
+    first = reader.first(topic)
+    if first is None:
+        return None
+    image = reader.deserialize(first)
+    return colour_topic_for(reader, topic, image.header.frame_id, (int(image.height), int(image.width)))
+
+
+class _NearestColour:
+    """Finds for every depth image of a bag the colour image nearest in time, whichever is recorded first."""
+
+    def __init__(self, reader: BagReader, topic: str | None) -> None:
+        self._reader = reader
+        self._where = f"{reader.path}, topic {topic}"
+        self._last: RawMessage | None = None
+        self._waiting: list[tuple[int, int]] = []
+        self._found: dict[int, Callable[[], npt.NDArray[np.uint8]]] = {}
+
+    def wait(self, number: int, stamp_ns: int) -> None:
+        """Notes a depth image."""
+        self._waiting.append((number, stamp_ns))
+
+    def see(self, raw: RawMessage) -> None:
+        """Gives a colour image to the depth images since the last one that are nearer to it."""
+        for number, stamp in self._waiting:
+            before = self._last
+            nearer = raw if before is None or raw.stamp_ns - stamp <= stamp - before.stamp_ns else before
+            self._take(number, nearer)
+        self._waiting.clear()
+        self._last = raw
+
+    def found(self) -> dict[int, Callable[[], npt.NDArray[np.uint8]]]:
+        """What reads the colour, by number of the depth image; empty without colour."""
+        if self._last is not None:
+            for number, _ in self._waiting:
+                self._take(number, self._last)
+        return self._found
+
+    def _take(self, number: int, raw: RawMessage) -> None:
+        self._found[number] = partial(_rgb, self._reader.deserialize(raw), self._where)
+
+
+def _rgb(message: Any, where: str) -> npt.NDArray[np.uint8]:
+    from realdiff_enhancer.bag_streams import rgb_pixels
+
+    pixels = rgb_pixels(message)
+    if pixels is None:
+        raise ImageError("this is no colour image", where=where, expected="rgb8, bgr8, …", got=message.encoding)
+    return pixels
 
 
 def _metres(raw: npt.NDArray[np.generic], scale: float | None) -> npt.NDArray[np.float32]:

@@ -80,6 +80,8 @@ class PairSource:
         fusion = FusionConfig(voxel_m=voxel_m, far_m=far_m * 1.15)
         config = PairConfig(window=window, step=step or max(window // 2, 1), clean_far_m=far_m, fusion=fusion)
         if is_clear_grasp(path):
+            if options.colour:
+                raise RealdiffError("colour isn't read from twin captures", where=path, next_step="leave --colour out")
             twins = read_twins(path)
             check_profile([twin.noisy_m for twin in twins], profile, path)
             return cls(path, twins[0].matrix, len(twins), "twins", config, far_m, options.baseline_m, twins=twins)
@@ -108,6 +110,11 @@ class PairSource:
             yield from make_static_pairs(self.sequence, static, advance)
         else:
             yield from make_pairs(self.sequence, self.config, advance)
+
+    def colour(self, number: int) -> npt.NDArray[np.uint8] | None:
+        """Read the colour of a frame, uint8 [H, W, 3] RGB; None where it wasn't asked for."""
+        read = self.sequence.colours.get(number) if self.sequence else None
+        return read() if read else None
 
     def nothing_accepted(self, reasons: Mapping[str, int]) -> RealdiffError:
         """The error for a source of which no frame passed the gate; says what is most likely the matter.
