@@ -217,9 +217,10 @@ def test_actions_depend_on_depth_and_colour(bundle: Path) -> None:
         assert np.all(np.isfinite(changed)) and np.abs(changed - chunk).max() > 1e-5
 
 
-def test_a_bundle_is_refused_when_it_differs_too_much(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", ["parity_limit", "rounding_limit"])
+def test_a_bundle_is_refused_when_it_differs_too_much(run: Path, tmp_path: Path, limit: str) -> None:
     with pytest.raises(ConfigError, match="differs from the trained one"):
-        export_policy(run, tmp_path / "bundle", parity_limit=1e-9)
+        export_policy(run, tmp_path / "bundle", **{limit: 1e-9})
     assert list(tmp_path.iterdir()) == []
 
 

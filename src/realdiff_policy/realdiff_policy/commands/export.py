@@ -26,14 +26,16 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Exports."""
-    from realdiff_policy.export import PARITY_LIMIT, export_policy
+    from realdiff_policy.export import PARITY_LIMIT, ROUNDING_LIMIT, export_policy
 
     errors = export_policy(arguments.run, arguments.output)
     size = sum(file.stat().st_size for file in arguments.output.iterdir())
     print(
         f"bundle: {arguments.output} ({size / 1e6:.1f} MB)\n"
-        f"parity: actions differ by at most {errors['max_error']:.1e} of half their range "
-        f"(mean {errors['mean_error']:.1e}, limit {PARITY_LIMIT:g})\n"
+        f"parity: ONNX Runtime and PyTorch differ by at most {errors['max_error']:.1e} of half an action's range "
+        f"(limit {PARITY_LIMIT:g})\n"
+        f"float16 weights change actions by {errors['mean_rounding']:.1e} on average "
+        f"(limit {ROUNDING_LIMIT:g}; at most {errors['max_rounding']:.1e})\n"
         f"next: ros2 launch realdiff deploy.launch.py policy:={arguments.output}"
     )
     return 0

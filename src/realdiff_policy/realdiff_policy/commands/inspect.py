@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     training = record.training
     print(f"training: {training.get('episodes')} episodes, {training.get('steps')} steps, seed {training.get('seed')}")
     if parity := training.get("parity"):
-        print(f"export: actions within {parity['max_error']:.1e} of half their range")
+        print(f"export: actions within {parity['max_error']:.1e} of half their range, ONNX Runtime beside PyTorch")
     return 0
 
 
