@@ -125,7 +125,9 @@ def test_two_processes_train_the_same_as_one(bags: Path, tmp_path: Path) -> None
     """As on two GPUs: each computes half of every batch, the gradients are averaged."""
     still = dict.fromkeys(("brightness", "contrast", "saturation", "camera_shift", "camera_rotation_deg"), 0)
     augmentation = still | {"crop": False, "camera_scale": 0}
-    file = settings_file(tmp_path, augmentation=augmentation, steps=4, noise_draws=3, checkpoint_every=4, validate_every=4)
+    file = settings_file(
+        tmp_path, augmentation=augmentation, steps=4, noise_draws=3, checkpoint_every=4, validate_every=4
+    )
     command("train", "--config", file, "--data", bags, "-o", tmp_path / "one")
     shared = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     arguments = ["--config", str(file), "--data", str(bags), "-o", str(tmp_path / "two")]

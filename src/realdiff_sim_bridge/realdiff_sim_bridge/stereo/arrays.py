@@ -7,6 +7,7 @@ infrared images uses the same IEEE operations in the same order; the matching wo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -30,6 +31,10 @@ class Arrays(Protocol):
 
     def upload(self, values: NDArray[Any]) -> Array:
         """Bring a NumPy array to the back end; the type is kept."""
+        ...
+
+    def upload_images(self, images: Sequence[NDArray[Any]]) -> Array:
+        """Bring images [H,W] of one size to the back end as float32 [B,H,W]."""
         ...
 
     def download(self, values: Array) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -22,6 +23,10 @@ class NumpyArrays:
     def upload(self, values: NDArray[Any]) -> NDArray[Any]:
         """See `Arrays`."""
         return values
+
+    def upload_images(self, images: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """See `Arrays`."""
+        return np.stack(images).astype(np.float32, copy=False)
 
     def download(self, values: NDArray[Any]) -> NDArray[Any]:
         """See `Arrays`."""

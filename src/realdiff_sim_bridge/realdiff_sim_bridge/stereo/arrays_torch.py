@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,14 @@ class TorchArrays:
         if self.device.type == "cuda":  # from locked memory the GPU fetches by itself, while the CPU goes on
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
+
+    def upload_images(self, images: Sequence[NDArray[Any]]) -> Tensor:
+        """See `Arrays`."""
+        locked = self.device.type == "cuda"  # copied once, to where the GPU fetches it from
+        stacked = torch.empty((len(images), *images[0].shape), dtype=torch.float32, pin_memory=locked)
+        for place, image in zip(stacked, images, strict=True):
+            place.copy_(torch.from_numpy(np.ascontiguousarray(image)))
+        return stacked.to(self.device, non_blocking=locked)
 
     def download(self, values: Tensor) -> NDArray[Any]:
         """See `Arrays`."""

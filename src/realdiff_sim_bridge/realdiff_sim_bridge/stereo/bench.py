@@ -54,7 +54,7 @@ def run(argv: list[str] | None = None) -> int:
     rounds = max(1, options.frames // batch)
 
     surfaces = stack_views(sensor.arrays, left), stack_views(sensor.arrays, right)
-    uploaded = sensor.arrays.upload(np.stack(shadows))
+    uploaded = sensor.arrays.upload_images(shadows)
 
     def resident(number: int) -> None:
         sensor.measure_surfaces(*surfaces, [number * batch + i for i in range(batch)], uploaded)

@@ -71,9 +71,7 @@ def stack_views(arrays: Arrays, views: list[ImagerView]) -> Surfaces:
     """Bring views of one size to a back end."""
     opaque = all(view.transmission is None or not np.any(view.transmission) for view in views)
 
-    def stack(maps: list[Float]) -> Array:
-        return arrays.upload(np.stack(maps).astype(np.float32, copy=False))
-
+    stack = arrays.upload_images
     depth, albedo, gloss = (stack([getattr(view, name) for view in views]) for name in ("depth", "albedo", "gloss"))
     if opaque:
         return Surfaces(depth, albedo, gloss)

@@ -123,7 +123,7 @@ class StereoSensor:
                     expected=str((self.camera.height, self.camera.width)),
                     got=str(view.depth.shape),
                 )
-        shadows = None if projector_depth is None else self.arrays.upload(np.stack(projector_depth))
+        shadows = None if projector_depth is None else self.arrays.upload_images(projector_depth)
         batch = self.measure_surfaces(stack_views(self.arrays, left), stack_views(self.arrays, right), seeds, shadows)
         depth, disparity = self.arrays.download(batch.depth), self.arrays.download(batch.disparity)
         images = [self.arrays.download(self.arrays.byte(image)) for image in (batch.left, batch.right)]
