@@ -54,12 +54,6 @@ def _why_no_graph() -> str | None:
 
 
 @pytest.fixture(scope="session")
-def ros_domain_id() -> int:
-    """The ROS domain of this test run, also in the environment of every process that tests start."""
-    return int(os.environ["ROS_DOMAIN_ID"])
-
-
-@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real depth frames: REALDIFF_SHARED_DATA, else ../shared/data beside the repository."""
     folder = Path(os.environ.get("REALDIFF_SHARED_DATA", ROOT.parent / "shared" / "data"))

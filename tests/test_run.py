@@ -59,6 +59,7 @@ def test_a_bare_machine_is_set_up_once(checkout: Checkout) -> None:
     assert variables(second.stdout) == variables(first.stdout)
 
 
+@pytest.mark.alone
 def test_nothing_to_do_takes_less_than_a_second(ready: Checkout) -> None:
     times = []
     for _ in range(3):

@@ -42,6 +42,8 @@ def node(environment: dict[str, str], name: str) -> Path:
     return Path(environment["AMENT_PREFIX_PATH"].split(":")[0]) / "lib" / "demo_nodes" / name
 
 
+@pytest.mark.graph
+@pytest.mark.alone
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 def test_images_are_recorded_and_played_without_loss(
     environment: dict[str, str], start: Callable[..., Process], ros2: Ros2, tmp_path: Path, storage: str
@@ -112,6 +114,7 @@ def test_info(ros2: Ros2, tmp_path: Path, typestore: object, storage: str) -> No
     assert ros2("bag", "info", "-t", bag) == (0, "/first\n/second\n")
 
 
+@pytest.mark.graph
 def test_play_options(start: Callable[..., Process], ros2: Ros2, tmp_path: Path, typestore: object) -> None:
     bag = write_bag(tmp_path / "bag", typestore)
     listener = start("topic", "echo", "/renamed", "std_msgs/msg/String", "--qos-reliability", "reliable")
@@ -134,6 +137,7 @@ def test_play_options(start: Callable[..., Process], ros2: Ros2, tmp_path: Path,
     assert other.output == ""
 
 
+@pytest.mark.graph
 def test_play_in_a_loop_until_stopped(start: Callable[..., Process], tmp_path: Path, typestore: object) -> None:
     bag = write_bag(tmp_path / "bag", typestore, count=5)
     listener = start("topic", "echo", "/first", "std_msgs/msg/String")
@@ -143,6 +147,7 @@ def test_play_in_a_loop_until_stopped(start: Callable[..., Process], tmp_path: P
     assert player.wait() == 0
 
 
+@pytest.mark.alone
 def test_spacing_is_kept(environment: dict[str, str], tmp_path: Path, typestore: object) -> None:
     # The player's clock alone, without DDS and other processes in between.
     import threading
@@ -204,6 +209,7 @@ def test_record_refuses(ros2: Ros2, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.graph
 def test_record_chosen_topics(start: Callable[..., Process], tmp_path: Path) -> None:
     bag = tmp_path / "bag"
     recorder = start("bag", "record", "--topics", "/chosen", "-o", bag)

@@ -22,6 +22,7 @@ from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.msg import Transition
 """
 Ros2 = Callable[..., tuple[int, str]]
+pytestmark = pytest.mark.graph
 
 
 @pytest.fixture

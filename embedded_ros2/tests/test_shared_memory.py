@@ -41,6 +41,8 @@ def test_only_old_unlocked_segments_go(tmp_path: Path) -> None:
     assert held.exists() and young.exists() and other.exists()
 
 
+@pytest.mark.graph
+@pytest.mark.alone  # sees all segments of this machine, also those that other tests are just making
 @pytest.mark.skipif(not FOLDER.is_dir(), reason="no shared memory under /dev/shm")
 def test_a_killed_participant_is_an_orphan_and_a_living_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     before = set(FOLDER.glob("fastrtps_*_el"))

@@ -22,8 +22,8 @@ _latest: deque[socket.socket] = deque(maxlen=8)
 def free_domain(*, for_good: bool = False) -> int:
     """Returns a ROS domain (1 to 100) in which no participant runs on this machine.
 
-    A domain's first participant takes UDP ports 7400 + 250·domain + 10 and + 11 (DDSI-RTPS 2.2, 9.6.1.1). Processes that
-    ask at the same time get different domains.
+    A domain's first participant takes UDP ports 7400 + 250·domain + 10 and + 11 (DDSI-RTPS 2.2, 9.6.1.1). Processes
+    that ask at the same time get different domains.
 
     Args:
         for_good: Nobody else gets this domain while this process lives, also when nothing runs in it.

@@ -47,6 +47,7 @@ def server() -> Iterator[str]:
 
 
 @pytest.mark.graph
+@pytest.mark.alone
 def test_arm_and_hand_through_libfranka(server: str) -> None:
     rclpy = pytest.importorskip("rclpy")
     from franka_msgs.action import Grasp, Move
@@ -92,6 +93,7 @@ def test_arm_and_hand_through_libfranka(server: str) -> None:
         assert driver.wait(timeout=20) == 0
 
 
+@pytest.mark.graph
 def test_an_absent_robot_is_told_at_once() -> None:
     if importlib.util.find_spec("pylibfranka") is None:
         pytest.skip("pylibfranka isn't installed")

@@ -19,7 +19,7 @@ from realdiff_core.ros_domain import free_domain
 rclpy = pytest.importorskip("rclpy", reason="rclpy isn't installed or its environment isn't set up")
 pytest.importorskip("realdiff_msgs.msg", reason="realdiff_msgs isn't built")
 pytest.importorskip("franka_msgs.action", reason="franka_msgs isn't built")
-pytestmark = pytest.mark.graph
+pytestmark = [pytest.mark.graph, pytest.mark.alone]
 
 HERE = Path(__file__).parent
 RUNNING, HOLD, STOPPED = 1, 2, 3

@@ -20,6 +20,7 @@ pylibfranka = pytest.importorskip(
 if find_spec("franky_sim") is None or find_spec("pinocchio") is None:
     pytest.skip("franky-sim or pin isn't installed: pip install -r requirements/fci.txt", allow_module_level=True)
 
+pytestmark = pytest.mark.alone
 FCI_PORT = 1337
 
 

@@ -246,6 +246,7 @@ def cluster() -> Iterator[str]:
 
 
 @needs_ray
+@pytest.mark.alone
 def test_ray_records_the_same_and_survives_a_killed_worker(tmp_path: Path, recorder: Recorder, cluster: str) -> None:
     """Against this process alone: neither Ray nor the number of workers shows, and a death costs one attempt."""
     marks = tmp_path / "marks"
