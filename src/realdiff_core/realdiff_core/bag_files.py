@@ -49,6 +49,9 @@ def decompress_message(data: bytes) -> bytes:
     return zstd.decompress(data)
 
 
+_SAFE_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""In C where PyYAML was built so: a folder may hold a thousand bags."""
+
 _RESCUE = "rescue what is left: `mcap recover` (mcap) or `sqlite3 FILE .recover` (sqlite3), then `ros2 bag reindex`"
 
 
@@ -120,7 +123,7 @@ def storage_of(path: Path) -> Storage:
 
 def _metadata(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_SAFE_LOADER)
         metadata = content["rosbag2_bagfile_information"]
         if not isinstance(metadata, dict):
             raise TypeError("rosbag2_bagfile_information is not a mapping")
