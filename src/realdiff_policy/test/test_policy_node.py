@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from realdiff_core.processes import start_bound
+from policy_graph import Client, start, start_node
 from realdiff_core.ros_domain import free_domain
 
 rclpy = pytest.importorskip("rclpy", reason="rclpy isn't installed or its environment isn't set up")
@@ -30,46 +30,6 @@ REACTION_S = 0.2
 
 MACHINE_S = 0.15
 """What two busy cores add: three processes, their messages, and this one's own turn."""
-
-
-def start(command: list[str], domain: int | None = None) -> subprocess.Popen:
-    paths = [str(HERE), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    if domain is not None:
-        environment["ROS_DOMAIN_ID"] = str(domain)
-    return start_bound(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
-
-
-def start_node(folder: Path, domain: int | None = None, **parameters: object) -> subprocess.Popen:
-    values = {"bundle": folder, "loader": "scripted_policy:load", "use_sim_time": True, **parameters}
-    command = [sys.executable, "-m", "realdiff_policy.commands.diffusion_policy", "--ros-args"]
-    for name, value in values.items():
-        text = str(value).lower() if isinstance(value, bool) else str(value)
-        command += ["-p", f"{name}:={text or repr(text)}"]
-    return start(command, domain)
-
-
-class Client:
-    """A node with a context of its own: several live in this process at once."""
-
-    def __init__(self, domain: int | None = None) -> None:
-        from rclpy.executors import SingleThreadedExecutor
-
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context, domain_id=domain)
-        self.node = rclpy.create_node("test_client", context=self.context)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
-
-    def spin_for(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            self.executor.spin_once(timeout_sec=min(left, 0.02))
-
-    def close(self) -> None:
-        self.executor.shutdown()
-        self.node.destroy_node()
-        self.context.try_shutdown()
 
 
 class Graph:
@@ -369,35 +329,3 @@ def test_a_killed_node_leaves_an_arm_that_comes_to_rest(tmp_path: Path) -> None:
         assert max(graph.jumps) <= JUMP_PERCENT
     finally:
         graph.close()
-
-
-@pytest.mark.parametrize(
-    ("parameters", "message"),
-    [
-        ({"bundle": ""}, "no policy is given"),
-        ({"loader": "scripted_policy:nothing"}, "loader can't be imported"),
-        ({"command_mode": "telepathy"}, "topic or action"),
-        ({"blend_s": -1.0}, "parameter blend_s is wrong"),
-        ({"robot": "fr4"}, "fr3.yaml"),
-    ],
-)
-def test_wrong_parameters_are_refused(tmp_path: Path, parameters: dict, message: str) -> None:
-    from lifecycle_msgs.msg import Transition
-    from lifecycle_msgs.srv import ChangeState
-
-    client = Client()
-    process = start_node(tmp_path, **parameters)
-    try:
-        service = client.node.create_client(ChangeState, "/diffusion_policy/change_state")
-        assert service.wait_for_service(timeout_sec=20.0)
-        request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
-        future = service.call_async(request)
-        client.executor.spin_until_future_complete(future, timeout_sec=30.0)
-        assert not future.result().success
-        process.send_signal(signal.SIGTERM)
-        output = process.communicate(timeout=20)[0]
-        assert message in output
-        assert "Traceback" not in output
-    finally:
-        process.kill()
-        client.close()
