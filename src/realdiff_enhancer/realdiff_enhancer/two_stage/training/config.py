@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ..config import TwoStageConfig
 
 #: Stages in the order in which they run.
-STAGES = ("coarse", "base", "fine", "few_coarse", "few_fine")
 StageName = Literal["coarse", "base", "fine", "few_coarse", "few_fine"]
+STAGES: tuple[StageName, ...] = ("coarse", "base", "fine", "few_coarse", "few_fine")
 
 
 class PackConfig(BaseModel):
@@ -73,9 +73,9 @@ class TrainConfig(BaseModel):
         calibration_frames: training frames used for that; 0 for none.
         validation_frames: validation frames on which every one of these numbers of steps is looked at; 0 for none.
         precision: of the networks in training on a GPU.
-        acceleration: "compile" fuses kernels by torch.compile, "graphs" records the network as CUDA graphs, "none";
+        acceleration: "graphs" records the network as CUDA graphs, "compile" fuses kernels by torch.compile, "none";
             what fails falls back to "none" with a message.
-        accelerated_stages: stages that are long enough to be worth the compilation.
+        accelerated_stages: stages that are accelerated; only long ones are worth the minutes of a compilation.
         log_every: steps between numbers in the curves.
         sample_every: steps between pictures in the curves; 0 for none.
         checkpoint_every_s: seconds between checkpoints.
@@ -110,7 +110,7 @@ class TrainConfig(BaseModel):
     validation_frames: int = Field(0, ge=0)
     precision: Literal["bf16", "fp16", "no"] = "bf16"
     acceleration: Literal["none", "graphs", "compile"] = "none"
-    accelerated_stages: tuple[StageName, ...] = ("fine",)
+    accelerated_stages: tuple[StageName, ...] = STAGES
     log_every: int = Field(50, ge=1)
     sample_every: int = Field(1000, ge=0)
     checkpoint_every_s: float = Field(120.0, gt=0)

@@ -145,10 +145,10 @@ class StageTrainer:
         """
         session, config = self.session, self.session.config
         self._load()
-        wrapped = session.accelerator.prepare(self.plain) if session.accelerator.num_processes > 1 else self.plain
-        how = config.acceleration if self.name in config.accelerated_stages else "none"
-        network = self._in_precision(accelerated(wrapped, how, session.report))
         several = session.accelerator.num_processes > 1
+        how = config.acceleration if self.name in config.accelerated_stages else "none"
+        module = accelerated(self.plain, how, session.report)
+        network = self._in_precision(session.accelerator.prepare(module) if several else module)
         saved = time.monotonic()
         begun, first = time.monotonic(), self.done
         with progress(self.name, self.steps, "steps") as bar:
