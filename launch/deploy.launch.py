@@ -42,7 +42,7 @@ ARGUMENTS = (
     ("record", "true", "record the trial into a bag", ["true", "false"]),
     ("dry_run", "false", "do everything but command the robot", ["true", "false"]),
     ("trial", "true", "run one trial and end; otherwise hold the policy ready for its services", ["true", "false"]),
-    ("seed", "0", "seed of the scene (sim) and of the policy's sampler", None),
+    ("seed", "0", "which of the scenes kept for trials (sim), and seed of the policy's sampler", None),
     ("time_limit", "0.0", "longest duration of the trial [s]; 0: the task's own", None),
     ("output", "trials", "folder for trials", None),
     ("device", "auto", "where the policy runs", ["auto", "cpu", "cuda"]),

@@ -16,6 +16,10 @@ from realdiff_core.errors import ConfigError
 if TYPE_CHECKING:
     import numpy as np
 
+FIRST_TRIAL_SEED = 1_000_000_000
+"""Resets with seeds from here on are for trials of policies alone: recordings refuse them, so that no scene that a
+policy is judged on can have been demonstrated to it."""
+
 _TAG = b"realdiff.frame/1"
 _WORD = 1 << 64
 

@@ -22,8 +22,6 @@ from realdiff_experiments.report.images import png
 
 TASK = "can_to_plate"
 _PICTURES = 8
-_FIRST_TRIAL_SEED = 1_000_000
-"""Scenes of trials are others than those of recordings, which count from 0."""
 
 __all__ = ["TASK", "TrialRun", "add_trial", "run_trial"]
 
@@ -60,10 +58,9 @@ def run_trial(
         say(f"no policy bundle for {TASK}: the trial is left out; train one as docs/guides/train_policy.md says")
         return None
     shutil.rmtree(output, ignore_errors=True)
-    scene = _FIRST_TRIAL_SEED + seed
     command = ["ros2", "launch", "realdiff", "deploy.launch.py", f"task:={TASK}", "robot:=sim", "camera:=sim"]
-    step("let the trained policy do the task", [*command, f"seed:={scene}", f"output:={output}"])
-    folder = output / f"{TASK}_{scene:06d}"
+    step("let the trained policy do the task", [*command, f"seed:={seed}", f"output:={output}"])
+    folder = output / f"{TASK}_{seed:06d}"
     record = json.loads((folder / "trial.json").read_text())
     return TrialRun(bundle, record, folder / record["bag"])
 

@@ -30,8 +30,8 @@ from realdiff_policy.policies.diffusion_policy.checkpoint import (
 from realdiff_policy.policies.diffusion_policy.modeling_diffusion_policy import DiffusionPolicyModel
 
 PARITY_LIMIT = 1e-3
-"""Largest difference of an action between ONNX Runtime and PyTorch, both with the bundle's weights, in units of half the
-action's range in training: what another order of sums may change (0.4 mrad for a joint that moves by ±0.4 rad)."""
+"""Largest difference of an action between ONNX Runtime and PyTorch, both with the bundle's weights, in units of half
+the action's range in training: what another order of sums may change (0.4 mrad for a joint that moves by ±0.4 rad)."""
 
 ROUNDING_LIMIT = 5e-3
 """Largest mean difference, in the same units, that the rounding of the weights to float16 may make. The largest single

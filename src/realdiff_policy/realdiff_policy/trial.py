@@ -17,6 +17,7 @@ from realdiff_core.config import Strict, find_config
 from realdiff_core.episode import REQUIRED_TOPICS, SIMULATION_TOPICS
 from realdiff_core.errors import ConfigError, OutputError, RealdiffError
 from realdiff_core.provenance import KEY, BagProvenance, DepthKind
+from realdiff_core.seeds import FIRST_TRIAL_SEED
 from std_srvs.srv import Trigger
 
 from realdiff_core import topics
@@ -44,7 +45,7 @@ class TrialSettings(Strict):
         policy: Name of the bundle, for the record.
         robot: "real", "sim" or "fci".
         camera: "real" or "sim".
-        seed: Seed of the reset (simulation).
+        seed: Which scene (simulation): the reset's seed is so far from the first one that is kept for trials.
         position: Index of the object position in a protocol.
         repetition: Repetition at that position.
         time_limit_s: Longest duration; 0: the task's own horizon.
@@ -161,7 +162,7 @@ class Trial:
         if not self.settings.simulated:
             self._publish_sensor_provenance()
             return ""
-        request = Reset.Request(seed=self.settings.seed, task=self.settings.task)
+        request = Reset.Request(seed=FIRST_TRIAL_SEED + self.settings.seed, task=self.settings.task)
         answer = self._client.call(Reset, "/sim_bridge/reset", request, timeout_s=60.0)
         if not answer.success:
             raise RealdiffError("the scene can't be reset", got=answer.message)

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from realdiff_core.bag import BagReader
 from realdiff_core.depth import depth_to_metres
-from realdiff_core.errors import OutputError, RealdiffError
+from realdiff_core.errors import ConfigError, OutputError, RealdiffError
 from realdiff_core.image import image_to_numpy
 from realdiff_core.messages import to_ns
 from realdiff_core.processes import start_bound
 from realdiff_core.provenance import DepthKind
+from realdiff_core.seeds import FIRST_TRIAL_SEED
 from realdiff_sim_bridge.commands import record as command
 from realdiff_sim_bridge.contract import RECORDED
 from realdiff_sim_bridge.recorder import Recorder, Settings, record_episodes
@@ -144,6 +145,14 @@ def test_resume_refuses_other_seeds_and_settings(tmp_path: Path) -> None:
         list(record_episodes(other, tmp_path, episodes=1, seed=10, resume=True))
     other.close()
     assert _digests(tmp_path) == before
+
+
+def test_the_scenes_of_trials_are_not_recorded(tmp_path: Path) -> None:
+    recorder = Recorder(quick_task(), SMALL)
+    with pytest.raises(ConfigError, match="kept for the trials"):
+        list(record_episodes(recorder, tmp_path, episodes=1, seed=FIRST_TRIAL_SEED))
+    recorder.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_failures_are_kept_apart_and_too_many_stop(tmp_path: Path) -> None:

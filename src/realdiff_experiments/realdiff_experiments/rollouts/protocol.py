@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from realdiff_core.errors import ConfigError
+from realdiff_core.seeds import FIRST_TRIAL_SEED
 from realdiff_sim_bridge.adapters import Quality
 from realdiff_sim_bridge.randomisation import Level
 from scipy.stats import binomtest
@@ -18,8 +19,6 @@ from scipy.stats import binomtest
 from realdiff_experiments.rollouts.trial import Trial, TrialSettings
 
 REPETITIONS = 3
-_FIRST_SEED = 500_000
-"""Resets of trials lie far from those of recorded demonstrations, which count up from the recording's seed."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Protocol:
         randomisation: What a reset varies besides the objects' poses: none, physics, looks or all.
         quality: Looks of the colour image.
         steps: DDIM steps; None: as the policy says.
-        seed: Seed of the positions.
+        seed: Seed of the positions, counted from those that are kept for trials.
         videos: Folder for a video of every trial; None for none.
     """
 
@@ -54,7 +53,7 @@ class Protocol:
             raise ConfigError("no trials", expected="at least 1", got=self.trials, next_step="give --trials N")
         repetitions = REPETITIONS if self.trials % REPETITIONS == 0 else 1
         return [
-            (number // repetitions, number % repetitions, _FIRST_SEED + self.seed + number // repetitions)
+            (number // repetitions, number % repetitions, FIRST_TRIAL_SEED + self.seed + number // repetitions)
             for number in range(self.trials)
         ]
 

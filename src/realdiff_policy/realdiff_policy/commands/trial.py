@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--policy", default="", help="name of the bundle, for the record")
     add("--robot", choices=["real", "sim", "fci"], default="sim", help="what the robot is [%(default)s]")
     add("--camera", choices=["real", "sim"], default="sim", help="what the camera is [%(default)s]")
-    add("--seed", type=int, default=0, help="seed of the reset in simulation [%(default)s]")
+    add("--seed", type=int, default=0, help="which of the scenes kept for trials, in simulation [%(default)s]")
     add("--position", type=int, default=0, help="index of the object position in a protocol [%(default)s]")
     add("--repetition", type=int, default=0, help="repetition at that position [%(default)s]")
     add("--time-limit", type=float, default=0.0, metavar="S", help="longest duration; 0: the task's own [%(default)s]")

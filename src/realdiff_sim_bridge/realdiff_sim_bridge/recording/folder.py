@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from realdiff_core.bag import BagReader
-from realdiff_core.errors import OutputError, RealdiffError
+from realdiff_core.errors import ConfigError, OutputError, RealdiffError
 from realdiff_core.provenance import BagProvenance
+from realdiff_core.seeds import FIRST_TRIAL_SEED
 from realdiff_core.worker_pool import Report, Workers
 
 from realdiff_sim_bridge.recording.workers import InlineWorkers, Job
@@ -108,10 +109,18 @@ def record_with(
         set.
 
     Raises:
+        ConfigError: Attempts would be reset with seeds that are kept for trials.
         OutputError: The folder holds episodes of this task already (without `resume`), or episodes of other settings;
             no space is left.
         RealdiffError: Too many attempts have failed (more than twice the wanted episodes and 10), or workers die.
     """
+    if seed + 3 * episodes + 10 >= FIRST_TRIAL_SEED:
+        raise ConfigError(
+            "these seeds are kept for the trials of policies",
+            expected=f"a seed well below {FIRST_TRIAL_SEED}",
+            got=seed,
+            next_step="choose a smaller --seed",
+        )
     output = output.absolute()
     with _locked(output):
         found = _existing(output, task)
