@@ -71,7 +71,8 @@ def test_nothing_to_do_takes_less_than_a_second(ready: Checkout) -> None:
 
 def test_the_environment_of_a_bare_machine(ready: Checkout) -> None:
     root = ready.folder
-    env = variables(ready.run("env", ROS_DOMAIN_ID="7", MUJOCO_GL="").stdout)
+    env = variables(ready.run("env", ROS_DOMAIN_ID="7", MUJOCO_GL="", PYTHONDONTWRITEBYTECODE="1").stdout)
+    assert "PYTHONDONTWRITEBYTECODE" not in env
     assert env["AMENT_PREFIX_PATH"].split(":") == [*(str(root / "install" / name) for name in ALL), str(root / ".venv")]
     assert env["PATH"].split(":")[0] == str(root / ".venv" / "bin")
     assert env["PATH"].split(":")[-1] == str(root / "embedded_ros2" / "bin")
