@@ -15,6 +15,7 @@ import numpy as np
 import rclpy
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import SubscriptionEventCallbacks
@@ -24,13 +25,14 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from realdiff_core.camera import CameraModel
 from realdiff_core.config import camera_profile
 from realdiff_core.errors import RealdiffError
+from realdiff_core.node_parameters import Parameter
 from realdiff_core.provenance import BagProvenance, DepthKind, EnhancementRecord, check_can_enhance
 from realdiff_core.topics import ENHANCED_PREFIX, PROVENANCE, camera_info_topic
 from sensor_msgs.msg import CameraInfo, Image
 
 from realdiff_enhancer.memory import keep_freed_memory
 from realdiff_enhancer.models.registry import create_model
-from realdiff_enhancer.node_parameters import PARAMETERS, declare
+from realdiff_enhancer.node_parameters import PARAMETERS
 from realdiff_enhancer.stream import StreamEnhancer, StreamResult
 from realdiff_msgs.msg import EnhancerStatus, Provenance
 
@@ -54,8 +56,8 @@ class DepthEnhancer(LifecycleNode):
 
     def __init__(self) -> None:
         super().__init__(NODE_NAME)
-        for parameter in PARAMETERS:
-            declare(self, parameter)
+        for item in PARAMETERS:
+            self.declare_parameter(item.name, item.default, _descriptor(item))
         self._stream: StreamEnhancer | None = None
         self._worker: threading.Thread | None = None
         self._arrived = threading.Condition()
@@ -356,6 +358,14 @@ def _discrepancy_image(discrepancy: np.ndarray, header: Any) -> Image:
     data = array.array("B")
     data.frombytes(np.ascontiguousarray(discrepancy, np.float32).tobytes())
     return Image(header=header, height=height, width=width, encoding="32FC1", step=4 * width, data=data)
+
+
+def _descriptor(item: Parameter) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(description=item.description, read_only=True)
+    if item.bounds is not None:
+        low, high = (int(bound) for bound in item.bounds)
+        descriptor.integer_range = [IntegerRange(from_value=low, to_value=high)]
+    return descriptor
 
 
 def main(args: list[str] | None = None) -> None:

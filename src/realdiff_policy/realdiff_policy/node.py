@@ -20,6 +20,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 from realdiff_core.errors import ConfigError, RealdiffError
+from realdiff_core.node_parameters import check_choice
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
@@ -28,7 +29,7 @@ from realdiff_msgs.msg import CommandedAction, PolicyStatus
 from realdiff_policy.bundle_path import find_bundle
 from realdiff_policy.contract import ARM_JOINTS
 from realdiff_policy.node_inputs import LATCHED, Inputs
-from realdiff_policy.node_parameters import PARAMETERS, checked_choices, settings_from
+from realdiff_policy.node_parameters import PARAMETERS, settings_from
 from realdiff_policy.robot.arm import ArmCommander
 from realdiff_policy.robot.gripper import GripperCommander
 from realdiff_policy.robot.messages import path_message, tcp_pose, time_message, workspace_markers
@@ -55,8 +56,6 @@ class DiffusionPolicyNode(LifecycleNode):
         super().__init__(NODE_NAME)
         for item in PARAMETERS:
             descriptor = ParameterDescriptor(description=item.description, read_only=True)
-            if item.choices:
-                descriptor.additional_constraints = f"one of {', '.join(item.choices)}"
             self.declare_parameter(item.name, item.default, descriptor)
         self._inference: ProcessInference | None = None
         self._runner: PolicyRunner | None = None
@@ -77,7 +76,8 @@ class DiffusionPolicyNode(LifecycleNode):
         """Loads the policy and opens the topics."""
         values = {item.name: self.get_parameter(item.name).value for item in PARAMETERS}
         try:
-            checked_choices(values)
+            for item in PARAMETERS:
+                check_choice(item, values[item.name])
             if not values["bundle"]:
                 raise ConfigError("no policy is given", expected="the parameter `bundle`", next_step="bundle:=FOLDER")
             runtime, watch = settings_from(values)

@@ -5,12 +5,12 @@ Most are the settings of run time and watch themselves, so that no default is wr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from realdiff_core.contract import CONTROLLER_MANAGER, ERROR_RECOVERY, ROBOT_STATE
 from realdiff_core.errors import ConfigError
+from realdiff_core.node_parameters import Parameter, describe
 from realdiff_core.topics import JOINT_STATES, PROVENANCE
 
 from realdiff_policy.runtime.process import DEFAULT_LOADER
@@ -22,23 +22,6 @@ DEFAULT_LEAD_S = 0.04
 
 _NOT_OFFERED = ("latency_s",)
 """Settings that make sense in lockstep only."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One read-only parameter.
-
-    Attributes:
-        name: Its name.
-        default: Its default; also gives the type.
-        description: What it does.
-        choices: Allowed values; empty if free.
-    """
-
-    name: str
-    default: str | int | float | bool
-    description: str
-    choices: tuple[str, ...] = ()
 
 
 def _of_model(model: type[BaseModel], **defaults: Any) -> tuple[Parameter, ...]:
@@ -101,22 +84,6 @@ def _validated(model: Any, values: dict[str, Any]) -> Any:
         ) from error
 
 
-def checked_choices(values: dict[str, Any]) -> None:
-    """Refuses values that aren't among a parameter's choices.
-
-    Raises:
-        ConfigError: One isn't.
-    """
-    for parameter in PARAMETERS:
-        if parameter.choices and values[parameter.name] not in parameter.choices:
-            raise ConfigError(
-                f"parameter {parameter.name} is wrong",
-                expected=" or ".join(parameter.choices),
-                got=values[parameter.name],
-                next_step=f"{parameter.name}: {parameter.description}",
-            )
-
-
 def help_text() -> str:
     """Describes all parameters, one a line."""
     lines = [
@@ -125,13 +92,7 @@ def help_text() -> str:
         "Runs a policy bundle behind the safety gate: camera and joints in, trajectories and gripper actions out.",
         "",
         "parameters:",
-    ]
-    width = max(len(item.name) for item in PARAMETERS)
-    for item in PARAMETERS:
-        choices = f" ({' | '.join(item.choices)})" if item.choices else ""
-        default = str(item.default).lower() if isinstance(item.default, bool) else item.default
-        lines.append(f"  {item.name:<{width}}  {item.description}{choices} [{default}]")
-    lines += [
+        *describe(PARAMETERS),
         "",
         "examples:",
         "  ros2 launch realdiff deploy.launch.py task:=can_to_plate robot:=sim camera:=sim",

@@ -32,8 +32,8 @@ from realdiff_sim_bridge.bridge.recovery_server import RecoveryServer
 from realdiff_sim_bridge.bridge.robot_state import STATE_TOPICS
 from realdiff_sim_bridge.bridge.session import FrameMaker, Session
 from realdiff_sim_bridge.contract import TABLE
+from realdiff_sim_bridge.declared_parameters import declare
 from realdiff_sim_bridge.errors import SimulationError
-from realdiff_sim_bridge.node_parameters import declare
 from realdiff_sim_bridge.streams import Outgoing
 
 NODE_NAME = "sim_bridge"

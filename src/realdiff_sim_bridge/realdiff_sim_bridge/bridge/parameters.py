@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from realdiff_sim_bridge.node_parameters import Parameter, describe
+from realdiff_core.node_parameters import Parameter, describe
 
 if TYPE_CHECKING:
     from realdiff_sim_bridge.bridge.session import SessionSettings

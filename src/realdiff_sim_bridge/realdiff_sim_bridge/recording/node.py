@@ -19,7 +19,7 @@ from realdiff_core.errors import RealdiffError
 from realdiff_core.worker_pool import StoppedError
 
 from realdiff_msgs.action import RecordEpisodes
-from realdiff_sim_bridge.node_parameters import declare
+from realdiff_sim_bridge.declared_parameters import declare
 from realdiff_sim_bridge.recording.folder import Attempt
 from realdiff_sim_bridge.recording.parameters import PARAMETERS, recording_plan
 from realdiff_sim_bridge.recording.run import Request, Tally, run

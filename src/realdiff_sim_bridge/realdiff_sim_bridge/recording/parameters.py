@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from realdiff_core.errors import ConfigError
-
-from realdiff_sim_bridge.node_parameters import Parameter, describe
+from realdiff_core.node_parameters import Parameter, describe
 
 if TYPE_CHECKING:
     from realdiff_sim_bridge.recording.plan import RecordingPlan
