@@ -31,7 +31,7 @@ def base(layout: Layout, env: Mapping[str, str]) -> dict[str, str]:
     packages = site_packages(layout.venv)
     result["VIRTUAL_ENV"] = str(layout.venv)
     result.pop("PYTHONHOME", None)
-    # pip leaves compiling to the first import; were its result not kept, every program would take thrice as long to start.
+    # pip leaves compiling to the first import; were its result not kept, each program would start thrice as slowly.
     result.pop("PYTHONDONTWRITEBYTECODE", None)
     result["PATH"] = _join([layout.venv / "bin"], _split(env, "PATH"))
     if layout.sourced:
