@@ -116,7 +116,6 @@ class Client:
         self.until(outcome.done)
         return outcome.result()
 
-
     def close(self) -> None:
         """Leaves the graph, then ends the process.
 
