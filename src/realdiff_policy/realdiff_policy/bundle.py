@@ -139,6 +139,8 @@ def onnx_functions(folder: Path, record: PolicyRecord, threads: int) -> tuple[En
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # Threads that wait for work by spinning take the cores from the other session, from torch and from other nodes.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
 
     def session(name: str) -> Any:

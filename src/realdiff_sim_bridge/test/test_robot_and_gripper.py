@@ -79,7 +79,7 @@ def test_deactivating_the_hardware_takes_the_controller_along() -> None:
 
 def _run(gripper: GripperController, *, stop_at: float = 0.0, periods: int = 400) -> list[float]:
     """Fingers that follow their command and are stopped by an object of a width."""
-    widths, width = [], gripper.command
+    widths, width = [], max(gripper.command, stop_at)
     for _ in range(periods):
         command = max(gripper.update(width, 0.0 if not widths else abs(width - widths[-1]) / 0.04), 0.0)
         widths.append(width)
@@ -111,6 +111,17 @@ def test_a_grasp_holds_what_it_meets_and_says_when_it_meets_nothing() -> None:
         assert len(ended) == 1
         assert (ended[0] == "") == expected, ended
         assert gripper.command == 0.0  # it goes on closing
+
+
+def test_a_held_object_is_released_at_once() -> None:
+    gripper = GripperController(MAX_GRIPPER_WIDTH)
+    gripper.start(_motion((0.0,), grasped(0.05, 0.005, 0.005))[0])
+    _run(gripper, stop_at=0.05)
+    motion, ended = _motion((MAX_GRIPPER_WIDTH,), moved_to(MAX_GRIPPER_WIDTH), speed=0.05)
+    gripper.start(motion)
+    widths = _run(gripper, stop_at=0.05)
+    assert ended == [""]
+    assert widths[2] > 0.05
 
 
 def test_homing_closes_and_opens() -> None:

@@ -108,6 +108,8 @@ class GripperController:
         period = CONTROL_PERIOD_NS * 1e-9
         target = motion.stages[self._stage]
         step = min(motion.speed, MAX_SPEED) * period
+        if target > width:  # opening: what was held was pressed with a command well below its width
+            self.command = max(self.command, width)
         self.command += float(np.clip(target - self.command, -step, step))
         self._elapsed_s += period
         moving = finger_speed > _STILL_M_S or abs(target - self.command) > 1e-9
