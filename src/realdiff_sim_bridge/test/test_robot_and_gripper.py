@@ -124,6 +124,16 @@ def test_a_held_object_is_released_at_once() -> None:
     assert widths[2] > 0.05
 
 
+def test_an_object_that_sticks_to_the_fingers_at_first_is_released() -> None:
+    for stuck_s, expected in ((0.6, ""), (2.0, "stopped at 0.0500 m")):
+        gripper = GripperController(0.05)
+        motion, ended = _motion((MAX_GRIPPER_WIDTH,), moved_to(MAX_GRIPPER_WIDTH))
+        gripper.start(motion)
+        for period in range(400):
+            gripper.update(0.05 if period * 0.02 < stuck_s else gripper.command, 0.0)
+        assert ended == [expected]
+
+
 def test_homing_closes_and_opens() -> None:
     gripper = GripperController(0.04)
     motion, ended = _motion((0.0, MAX_GRIPPER_WIDTH), moved_to(MAX_GRIPPER_WIDTH))

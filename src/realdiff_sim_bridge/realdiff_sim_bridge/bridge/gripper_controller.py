@@ -20,6 +20,8 @@ DEFAULT_EPSILON_M = 0.005
 _ARRIVED_M = 0.002
 _STILL_M_S = 0.002
 _STILL_S = 0.2
+_RELEASE_S = 1.0
+"""So long may opening fingers rest before they count as stopped: in simulation what they held sticks to them at first."""
 _GRACE_S = 3.0
 
 
@@ -116,7 +118,8 @@ class GripperController:
         # Fingers that rest against an object end the motion although the command goes on closing.
         blocked = finger_speed <= _STILL_M_S and abs(width - self.command) > _ARRIVED_M
         self._still_s = 0.0 if moving and not blocked else self._still_s + period
-        if self._still_s > _STILL_S:
+        sticking = target - width > _ARRIVED_M
+        if self._still_s > (_RELEASE_S if sticking else _STILL_S):
             self._still_s = 0.0
             if self._stage + 1 < len(motion.stages):
                 self._stage += 1
