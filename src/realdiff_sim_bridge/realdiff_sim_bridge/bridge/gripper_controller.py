@@ -21,7 +21,7 @@ _ARRIVED_M = 0.002
 _STILL_M_S = 0.002
 _STILL_S = 0.2
 _RELEASE_S = 1.0
-"""So long may opening fingers rest before they count as stopped: in simulation what they held sticks to them at first."""
+"""So long may opening fingers rest before they count as stopped: simulated objects stick to them at first."""
 _GRACE_S = 3.0
 
 
