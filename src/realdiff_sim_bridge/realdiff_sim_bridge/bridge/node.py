@@ -5,19 +5,15 @@ It only converts messages, keeps time and reports; what happens is decided in `r
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 from realdiff_core.contract import contract
 from realdiff_core.errors import ConfigError, RealdiffError
 
@@ -34,6 +30,7 @@ from realdiff_sim_bridge.bridge.session import FrameMaker, Session
 from realdiff_sim_bridge.contract import TABLE
 from realdiff_sim_bridge.declared_parameters import declare
 from realdiff_sim_bridge.errors import SimulationError
+from realdiff_sim_bridge.ros_context import ros_context
 from realdiff_sim_bridge.streams import Outgoing
 
 NODE_NAME = "sim_bridge"
@@ -226,20 +223,15 @@ def spin(arguments: list[str]) -> int:
     Returns:
         The exit code.
     """
-    # rclpy's own handlers shut the context down in the middle of a step; ours let the step end first.
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    release: list[Callable[[], None]] = []
-    try:
-        executor = SingleThreadedExecutor()
-        node = SimBridge()
-        release = [node.close, node.destroy_node]
-        executor.add_node(node)
-        node.run(executor, stop.is_set)
-    finally:
-        for action in release:
-            action()
-        rclpy.try_shutdown()
+    with ros_context(arguments) as stop:
+        release: list[Callable[[], None]] = []
+        try:
+            executor = SingleThreadedExecutor()
+            node = SimBridge()
+            release = [node.close, node.destroy_node]
+            executor.add_node(node)
+            node.run(executor, stop.is_set)
+        finally:
+            for action in release:
+                action()
     return 0

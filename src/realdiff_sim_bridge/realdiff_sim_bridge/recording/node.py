@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-import signal
 import threading
 import traceback
 from pathlib import Path
 from typing import Any
 
-import rclpy
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 from realdiff_core.errors import RealdiffError
 from realdiff_core.worker_pool import StoppedError
 
@@ -23,6 +20,7 @@ from realdiff_sim_bridge.declared_parameters import declare
 from realdiff_sim_bridge.recording.folder import Attempt
 from realdiff_sim_bridge.recording.parameters import PARAMETERS, recording_plan
 from realdiff_sim_bridge.recording.run import Request, Tally, run
+from realdiff_sim_bridge.ros_context import ros_context
 from realdiff_sim_bridge.tasks import load_task
 
 NODE_NAME = "recorder"
@@ -138,12 +136,7 @@ def spin(arguments: list[str]) -> int:
     Returns:
         The exit code.
     """
-    # rclpy's own handlers would shut the context down under a recording; ours let it end and clean up first.
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
-    try:
+    with ros_context(arguments) as stopping:
         node = RecorderNode(stopping)
         executor = MultiThreadedExecutor(num_threads=_THREADS)
         executor.add_node(node)
@@ -152,6 +145,4 @@ def spin(arguments: list[str]) -> int:
         node.busy.acquire(timeout=_STOP_S)
         executor.shutdown()
         node.destroy_node()
-    finally:
-        rclpy.try_shutdown()
     return 0
