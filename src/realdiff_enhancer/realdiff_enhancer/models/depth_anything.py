@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from realdiff_core.errors import ConfigError, RealdiffError
+from realdiff_core.errors import ConfigError
 
 from realdiff_enhancer.models.monocular import (
     MonocularModel,
     MonocularParameters,
+    absent_package,
     torch_device,
+    unusable_folder,
     weights_folder,
     weights_sha256,
 )
@@ -97,12 +99,8 @@ def _load(root: Path) -> tuple[Any, Any]:
         from transformers import AutoImageProcessor, DepthAnythingForDepthEstimation
         from transformers.utils import logging
     except (ImportError, OSError, RuntimeError) as error:
-        raise RealdiffError(
-            "the model 'depth_anything' needs transformers, which can't be imported",
-            expected="transformers and what it needs",
-            got=str(error),
-            next_step="pip install -r requirements/monocular.txt",
-        ) from error
+        next_step = "pip install -r requirements/monocular.txt"
+        raise absent_package(DepthAnythingModel.name, "transformers", error, next_step) from error
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # what matters of its report is an error of ours
     local = {"local_files_only": True}
@@ -112,18 +110,13 @@ def _load(root: Path) -> tuple[Any, Any]:
             str(root), use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True, **local
         )
     except Exception as error:  # of the files, of torch, of the libraries' own checks: all mean the same here
-        raise _unusable(root, f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}") from error
+        raise _unusable(root, error) from error
     absent = [*sorted(info["missing_keys"]), *sorted(key for key, *_ in info["mismatched_keys"])]
     if absent:  # left at random values
         raise _unusable(root, f"weights that are missing or of another shape: {', '.join(absent[:3])}, …")
     return network, processor
 
 
-def _unusable(root: Path, got: str) -> ConfigError:
-    return ConfigError(
-        "the Depth Anything folder can't be loaded",
-        where=root,
-        expected="a checkpoint of transformers' DepthAnythingForDepthEstimation",
-        got=got,
-        next_step=f"get it again with: {SOURCE}",
-    )
+def _unusable(root: Path, got: str | Exception) -> ConfigError:
+    network = "transformers' DepthAnythingForDepthEstimation"
+    return unusable_folder(DepthAnythingModel.name, root, network, got, SOURCE)

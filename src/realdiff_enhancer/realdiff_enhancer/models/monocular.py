@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from realdiff_core.errors import ConfigError
+from realdiff_core.errors import ConfigError, RealdiffError
 
 from realdiff_enhancer.models.base import DepthFrames, EnhancedFrames, require_colour
 from realdiff_enhancer.models.stereo import disparity_to_depth, keep_range
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 __all__ = [
     "MonocularModel",
     "MonocularParameters",
+    "absent_package",
     "fit_scale_shift",
     "torch_device",
+    "unusable_folder",
     "weights_folder",
     "weights_sha256",
 ]
@@ -198,6 +200,29 @@ def weights_folder(folder: Path | None, model: str, files: tuple[str, ...], sour
             f"the weights of {model!r} are not there", where=folder, expected=expected, got=got, next_step=next_step
         )
     return folder
+
+
+def absent_package(model: str, package: str, error: Exception, next_step: str) -> RealdiffError:
+    """The error for a library that can't be imported."""
+    return RealdiffError(
+        f"the model {model!r} needs {package}, which can't be imported",
+        expected=f"{package} and what it needs",
+        got=str(error),
+        next_step=next_step,
+    )
+
+
+def unusable_folder(model: str, folder: Path, network: str, got: str | Exception, source: str) -> ConfigError:
+    """The error for a folder that holds all files and can't be loaded nevertheless."""
+    if isinstance(got, Exception):
+        got = f"{type(got).__name__}: {str(got).strip().splitlines()[0][:200]}"
+    return ConfigError(
+        f"the weights of {model!r} can't be loaded",
+        where=folder,
+        expected=f"a checkpoint of {network}",
+        got=got,
+        next_step=f"get it again with: {source}",
+    )
 
 
 def weights_sha256(folder: Path) -> str:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from realdiff_core.errors import ConfigError, RealdiffError
+from realdiff_core.errors import ConfigError
 
 from realdiff_enhancer.models.monocular import (
     MonocularModel,
     MonocularParameters,
+    absent_package,
     torch_device,
+    unusable_folder,
     weights_folder,
     weights_sha256,
 )
@@ -116,12 +118,7 @@ def _load(root: Path) -> Any:
     try:
         from unidepth.models import UniDepthV2
     except (ImportError, OSError, RuntimeError) as error:  # torch and torchvision of different builds are the last
-        raise RealdiffError(
-            "the model 'unidepth' needs its authors' package, which can't be imported",
-            expected="unidepth",
-            got=str(error),
-            next_step=PACKAGE,
-        ) from error
+        raise absent_package(UniDepthModel.name, "unidepth", error, PACKAGE) from error
     from safetensors import safe_open
 
     try:
@@ -130,7 +127,7 @@ def _load(root: Path) -> Any:
         with safe_open(root / "model.safetensors", "pt") as file:
             there = set(file.keys())
     except Exception as error:  # of the files, of torch, of unidepth: all mean the same here
-        raise _unusable(root, f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}") from error
+        raise _unusable(root, error) from error
     names: dict[int, set[str]] = {}  # a tensor that several layers share is stored once
     for name, tensor in network.named_parameters(remove_duplicate=False):
         names.setdefault(id(tensor), set()).add(name)
@@ -140,11 +137,5 @@ def _load(root: Path) -> Any:
     return network
 
 
-def _unusable(root: Path, got: str) -> ConfigError:
-    return ConfigError(
-        "the UniDepth folder can't be loaded",
-        where=root,
-        expected="a checkpoint of UniDepthV2",
-        got=got,
-        next_step=f"get it again with: {SOURCE}",
-    )
+def _unusable(root: Path, got: str | Exception) -> ConfigError:
+    return unusable_folder(UniDepthModel.name, root, "UniDepthV2", got, SOURCE)

@@ -62,13 +62,9 @@ def _record(network: nn.Module, inputs: tuple[Tensor, Tensor, Tensor]) -> Functi
 
 
 def _compile(network: nn.Module, inputs: tuple[Tensor, Tensor, Tensor]) -> Function:
-    """The compiled network; compilation itself happens at its first call."""
+    """The compiled network. It is called once, because the compiler works, and fails, at the first call."""
     compiled = torch.compile(_Tensors(network), dynamic=False)
-    try:
-        compiled(*inputs)
-    except Exception:
-        torch._dynamo.reset()
-        raise
+    compiled(*inputs)
     return compiled
 
 
@@ -96,6 +92,7 @@ class _Fallback(nn.Module):
                 self._function = self._make(self.network, (sample, timestep, class_labels))
             except Exception as error:  # the compiler, its back ends and CUDA raise many kinds
                 self._failed = True
+                torch._dynamo.reset()  # forgets what is half compiled
                 self._report(f"acceleration failed, running without: {str(error).splitlines()[0][:160]}")
         if self._function is not None:
             return (self._function(sample, timestep, class_labels),)
