@@ -223,7 +223,7 @@ def test_lifecycle_and_parameters(live: Any) -> None:
     assert live.change("configure") and live.change("activate")
     images.clear()
     assert live.until(lambda: len(images) >= 3)
-    camera.terminate()  # killed, it might take shared memory of the node with it
+    camera.kill()
     code, output = live.interrupt()
     assert code == 0, output
     assert "Traceback" not in output

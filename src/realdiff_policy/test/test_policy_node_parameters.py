@@ -33,13 +33,13 @@ def test_wrong_parameters_are_refused(tmp_path: Path, parameters: dict, message:
     process = start_node(tmp_path, domain, **parameters)
     try:
         service = client.node.create_client(ChangeState, "/diffusion_policy/change_state")
-        assert service.wait_for_service(timeout_sec=60.0)
+        assert service.wait_for_service(timeout_sec=20.0)
         request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
         future = service.call_async(request)
-        client.executor.spin_until_future_complete(future, timeout_sec=60.0)
+        client.executor.spin_until_future_complete(future, timeout_sec=30.0)
         assert not future.result().success
         process.send_signal(signal.SIGTERM)
-        output = process.communicate(timeout=60)[0]
+        output = process.communicate(timeout=20)[0]
         assert message in output
         assert "Traceback" not in output
     finally:
