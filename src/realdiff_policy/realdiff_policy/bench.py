@@ -40,7 +40,7 @@ def inference(bundle: Path, device: str, chunks: int = 100) -> Iterator[Figure]:
     import numpy as np
 
     from realdiff_policy.bundle import load_bundle
-    from realdiff_policy.export import random_observation
+    from realdiff_policy.parity import random_observation
     from realdiff_policy.policies.diffusion_policy.checkpoint import read_record
 
     policy = load_bundle(bundle, device)

@@ -19,7 +19,13 @@ from torch import Tensor
 
 from realdiff_policy.contract import FloatArray, Observation, PolicyContract, observation_problems
 from realdiff_policy.cuda_graph import CudaGraph
-from realdiff_policy.policies.diffusion_policy.checkpoint import PolicyRecord, load_network, read_record, read_weights
+from realdiff_policy.policies.diffusion_policy.checkpoint import (
+    PolicyRecord,
+    check_files,
+    load_network,
+    read_record,
+    read_weights,
+)
 from realdiff_policy.policies.diffusion_policy.modeling_diffusion_policy import sampling_scheduler
 from realdiff_policy.policies.diffusion_policy.processor_diffusion_policy import DiffusionPolicyProcessor, NetworkInput
 from realdiff_policy.policies.diffusion_policy.sampling import Denoiser, sample_rows
@@ -100,6 +106,7 @@ def load_bundle(
     """
     folder = Path(folder)
     record = read_record(folder)
+    check_files(folder, record)
     chosen = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError("there is no CUDA device", expected="a GPU", got=device, next_step="use device: cpu")

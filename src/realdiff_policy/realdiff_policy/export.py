@@ -1,4 +1,4 @@
-"""From a training run to a bundle: weights in float16, ONNX graphs that share them, and the proof that both agree."""
+"""From a training run to a bundle: weights in float16, ONNX graphs that share them; see `parity` for the proof."""
 
 from __future__ import annotations
 
@@ -11,40 +11,30 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from realdiff_core.errors import ConfigError
 from realdiff_core.output import StagedFolder
 
-from realdiff_policy.bundle import DENOISER, ENCODER, BundlePolicy, load_bundle, torch_functions
-from realdiff_policy.contract import STATE_SIZE, Observation
+from realdiff_policy.bundle import DENOISER, ENCODER
+from realdiff_policy.contract import STATE_SIZE
+from realdiff_policy.parity import PARITY_LIMIT, ROUNDING_LIMIT, Parity, observations_for, parity
 from realdiff_policy.policies.diffusion_policy.checkpoint import (
     RECORD,
     WEIGHTS,
-    PolicyRecord,
+    check_files,
     load_network,
     read_record,
     read_weights,
+    sha256,
     write_policy,
 )
 from realdiff_policy.policies.diffusion_policy.modeling_diffusion_policy import DiffusionPolicyModel
 
-PARITY_LIMIT = 1e-3
-"""Largest difference of an action between ONNX Runtime and PyTorch, both with the bundle's weights, in units of half
-the action's range in training: what another order of sums may change (0.4 mrad for a joint that moves by ±0.4 rad)."""
-
-ROUNDING_LIMIT = 5e-3
-"""What the rounding of the weights to float16 may change in 99 % of the actions, in the same units. The largest change
-is stated only: on an observation that a policy has never seen it may have to choose between two motions, and the
-smallest change then decides."""
-
 _OPSET = 18
-_PARITY_OBSERVATIONS = 24
 
 
 def export_policy(
     run: Path, output: Path, *, parity_limit: float = PARITY_LIMIT, rounding_limit: float = ROUNDING_LIMIT
-) -> dict[str, float]:
+) -> Parity:
     """Exports the trained policy of a run.
 
     Args:
@@ -54,14 +44,16 @@ def export_policy(
         rounding_limit: Largest allowed effect of the rounding; see `ROUNDING_LIMIT`.
 
     Returns:
-        The parity check's errors; see `parity`.
+        What the parity check has found; it is kept in the bundle, too.
 
     Raises:
-        ConfigError: There is no trained policy, or the exported one differs from it by more than the limit.
+        ConfigError: There is no trained policy, or the exported one differs from it by more than a limit.
         OutputError: The output exists.
     """
     source = run / "policy" if (run / "policy").is_dir() else run
-    record, weights = read_record(source), read_weights(source)
+    record = read_record(source)
+    check_files(source, record)
+    weights = read_weights(source)
     staged = StagedFolder(output)
     try:
         folder = staged.begin()
@@ -70,25 +62,19 @@ def export_policy(
         network = load_network(record, halves, source)
         offsets = _tensor_offsets(folder / WEIGHTS)
         _write_onnx(network, folder, offsets)
-        errors = parity(source, folder)
-        for name, limit, next_step in (
-            ("p99_rounding", rounding_limit, "look for weights beyond float16's range (NaN, > 65504), or train on"),
-            ("max_error", parity_limit, "report it with the versions of onnx, onnxruntime and torch"),
-        ):
-            if not errors[name] <= limit:
-                raise ConfigError(
-                    "the exported policy differs from the trained one",
-                    where=source,
-                    expected=f"{name} of at most {limit:g} of half an action's range",
-                    got=f"{errors[name]:.2e}",
-                    next_step=next_step,
-                )
-        exported = record.model_copy(update={"training": record.training | {"parity": errors}})
+        checked = parity(source, folder, observations_for(record, run), parity_limit, rounding_limit)
+        checked.require(source)
+        exported = record.model_copy(
+            update={
+                "training": record.training | {"parity": checked.model_dump()},
+                "sha256": {name: sha256(folder / name) for name in (WEIGHTS, ENCODER, DENOISER)},
+            }
+        )
         (folder / RECORD).write_text(exported.model_dump_json(indent=1) + "\n")
         staged.complete()
     finally:
         staged.abort()
-    return errors
+    return checked
 
 
 class _EncoderGraph(torch.nn.Module):
@@ -205,54 +191,3 @@ def _tensor_offsets(file: Path) -> dict[str, tuple[int, int]]:
         for name, entry in header.items()
         if name != "__metadata__" and entry["dtype"] == "F16"
     }
-
-
-def parity(trained: Path, bundle: Path) -> dict[str, float]:
-    """Compares the actions of three policies on the same random observations and seeds.
-
-    They are the trained one (PyTorch, the run's weights), the same network with the bundle's weights, and the bundle as
-    it runs (ONNX Runtime).
-
-    Returns:
-        In units of half the action's range: "max_error" of ONNX Runtime beside PyTorch with the same weights, and
-        "max_rounding" and "p99_rounding" (99th percentile) of the bundle's weights beside the run's.
-    """
-    cpu = torch.device("cpu")
-    record = read_record(trained)
-    first, rounded = (BundlePolicy(record, *torch_functions(place, record, cpu), cpu) for place in (trained, bundle))
-    exported = load_bundle(bundle, "cpu", "onnx")
-    half_range = (np.array(record.statistics.action.highest) - np.array(record.statistics.action.lowest)) / 2
-    errors, roundings = [], []
-    for seed in range(_PARITY_OBSERVATIONS):
-        observation = random_observation(record, seed)
-        actions = [policy.predict(observation, seed) / half_range for policy in (first, rounded, exported)]
-        roundings.append(np.abs(actions[1] - actions[0]))
-        errors.append(np.abs(actions[2] - actions[1]))
-    return {
-        "max_error": float(np.max(errors)),
-        "max_rounding": float(np.max(roundings)),
-        "p99_rounding": float(np.percentile(roundings, 99)),
-    }
-
-
-def random_observation(record: PolicyRecord, seed: int) -> Observation:
-    """A smooth random observation within the ranges of the training."""
-    import cv2
-
-    random = np.random.default_rng(seed)
-    contract = record.contract
-    steps, height, width = contract.action.observation_steps, contract.colour.height, contract.colour.width
-
-    def blobs(channels: int) -> np.ndarray:
-        small = random.random((steps, 9, 12, channels), dtype=np.float32)
-        return np.stack([cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC) for image in small])
-
-    colour = (blobs(3).clip(0, 1) * 255).astype(np.uint8)
-    depth = None
-    if contract.depth is not None:
-        near, far = contract.depth_range_m
-        depth = (near + (far - near) * blobs(1).reshape(steps, height, width)).astype(np.float32)
-        depth[blobs(1).reshape(depth.shape) < 0.1] = np.nan
-    lowest, highest = (np.array(values) for values in (record.statistics.state.lowest, record.statistics.state.highest))
-    state = lowest + (highest - lowest) * random.random((steps, len(lowest)))
-    return Observation(colour, depth, state, 0)

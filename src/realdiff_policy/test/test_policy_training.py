@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import io
+import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -15,16 +17,20 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from policy_bags import SIZE, TINY, write_episodes
+from policy_bags import RATE_HZ, SIZE, TINY, write_episodes
 from realdiff_core.errors import ConfigError, OutputError, RealdiffError
 from realdiff_policy.bundle import load_bundle
 from realdiff_policy.contract import Observation
-from realdiff_policy.export import export_policy, random_observation
+from realdiff_policy.data.episode_arrays import read_episode
+from realdiff_policy.data.store import _sha256 as store_sha256
+from realdiff_policy.export import export_policy
+from realdiff_policy.parity import random_observation
 from realdiff_policy.policies.diffusion_policy.checkpoint import read_record
 from realdiff_policy.policies.diffusion_policy.configuration_diffusion_policy import DiffusionPolicyConfig
 from realdiff_policy.policies.diffusion_policy.modeling_diffusion_policy import DiffusionPolicyModel, noise_scheduler
 from realdiff_policy.policies.diffusion_policy.sampling import sample_rows
 from realdiff_policy.policies.unet1d import ConditionalUnet1d
+from realdiff_policy.training.run_data import training_observations
 from safetensors.torch import load_file, save_file
 
 
@@ -201,6 +207,7 @@ def test_the_graphs_share_the_weights_of_the_safetensors_file(bundle: Path, tmp_
         (copy / file.name).write_bytes(file.read_bytes())
     weights = load_file(str(copy / "model.safetensors"))
     save_file({name: values * 0.5 for name, values in weights.items()}, str(copy / "model.safetensors"))
+    unsigned(copy)
     observation = random_observation(read_record(bundle), 3)
     halved = load_bundle(copy, "cpu", "onnx").predict(observation, 7)
     assert np.abs(halved - load_bundle(bundle, "cpu", "onnx").predict(observation, 7)).max() > 1e-2
@@ -217,6 +224,61 @@ def test_actions_depend_on_depth_and_colour(bundle: Path) -> None:
     for other in (blind, dark):
         changed = policy.predict(other, 7)
         assert np.all(np.isfinite(changed)) and np.abs(changed - chunk).max() > 1e-5
+
+
+def test_the_bundle_states_both_errors_and_their_limits_on_observations_of_the_training(bundle: Path) -> None:
+    parity = read_record(bundle).training["parity"]
+    assert parity["observations"] == "training" and parity["count"] == 24
+    assert 0.0 < parity["max_error"] <= parity["max_error_limit"] == 1e-3
+    assert 0.0 < parity["p99_rounding"] <= parity["p99_rounding_limit"] == 5e-3
+    text = command("inspect", bundle).stdout
+    assert "weights rounded" in text and "both on 24 training observations" in text
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_observations_of_the_training_are_those_of_the_bags(run: Path, bags: Path, tmp_path: Path, older: bool) -> None:
+    """Of the two bags that were trained on; an older run doesn't say where its store is, but where its bags are."""
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    if older:
+        (copy / "stores.json").unlink()
+    record = read_record(copy / "policy")
+    seen = training_observations(record, copy / "policy", 18)
+    trained = [
+        arrays
+        for bag in sorted(bags.glob("episode_*"))
+        if (arrays := read_episode(bag, width=SIZE[1], height=SIZE[0], rate_hz=RATE_HZ)) is not None
+        and store_sha256(bag) in record.training["bags_sha256"]
+    ]
+    assert len(trained) == 2
+    for number, observation in enumerate(seen):
+        episode, frame = trained[number // 9], number % 9
+        frames = [max(frame - 1, 0), frame]
+        np.testing.assert_array_equal(observation.colour, episode.colour[frames])
+        depth = episode.depth[frames].astype(float) * 0.00025
+        np.testing.assert_allclose(observation.depth, np.where(depth > 0, depth, np.nan), rtol=1e-6)
+        np.testing.assert_allclose(observation.state, episode.state[frames], rtol=1e-6)
+
+
+@pytest.mark.parametrize("gone", ["store", "run"])
+def test_without_the_training_data_random_observations_are_used_and_stated(
+    run: Path, tmp_path: Path, gone: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run if gone == "store" else run / "policy", copy)
+    if gone == "store":
+        (copy / "stores.json").write_text(json.dumps([str(tmp_path / "elsewhere")]))
+    result = command("export", copy, "-o", tmp_path / "bundle")
+    assert "24 random observations" in result.stdout
+    assert "the training data aren't here; parity was checked on random observations" in capsys.readouterr().err
+    parity = read_record(tmp_path / "bundle").training["parity"]
+    assert parity["observations"] == "random" and parity["missing"] == "the training data aren't here"
+    assert str(tmp_path) not in (tmp_path / "bundle" / "policy.json").read_text()
+
+
+def test_others_may_read_what_was_written(bundle: Path, run: Path) -> None:
+    for folder in (bundle, run / "policy"):
+        assert len({file.stat().st_mode for file in folder.iterdir()}) == 1
 
 
 @pytest.mark.parametrize("limit", ["parity_limit", "rounding_limit"])
@@ -239,16 +301,34 @@ def test_inspect_says_what_a_bundle_expects(bundle: Path) -> None:
         assert words in text
 
 
-@pytest.mark.parametrize("damage", ["weights", "record", "missing", "onnx", "other"])
-def test_damaged_bundles_are_refused(bundle: Path, tmp_path: Path, damage: str) -> None:
+def unsigned(bundle: Path) -> None:
+    """Takes the sums of the files out of a bundle's record, as if it came from before they were written."""
+    record = json.loads((bundle / "policy.json").read_text())
+    record["sha256"] = {}
+    (bundle / "policy.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("sums", [True, False])
+@pytest.mark.parametrize("damage", ["bit", "weights", "record", "missing", "onnx", "without onnx", "other"])
+def test_damaged_bundles_are_refused(bundle: Path, tmp_path: Path, damage: str, sums: bool) -> None:
+    if damage in ("bit", "without onnx") and not sums:
+        pytest.skip("only the sums tell")
     copy = tmp_path / "copy"
     copy.mkdir()
     for file in bundle.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
-    if damage == "weights":
+    if not sums:
+        unsigned(copy)
+    if damage == "bit":
+        content = bytearray((bundle / "model.safetensors").read_bytes())
+        content[-100] ^= 1
+        (copy / "model.safetensors").write_bytes(content)
+    elif damage == "without onnx":
+        (copy / "encoder.onnx").unlink()
+    elif damage == "weights":
         (copy / "model.safetensors").write_bytes((bundle / "model.safetensors").read_bytes()[:-100])
     elif damage == "record":
-        (copy / "policy.json").write_text((bundle / "policy.json").read_text().replace("fr3", "ur5"))
+        (copy / "policy.json").write_text((copy / "policy.json").read_text().replace("fr3", "ur5"))
     elif damage == "missing":
         (copy / "policy.json").unlink()
     elif damage == "onnx":

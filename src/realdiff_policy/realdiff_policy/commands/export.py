@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from realdiff_core.cli import parser, run_command
@@ -26,16 +27,20 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Exports."""
-    from realdiff_policy.export import PARITY_LIMIT, ROUNDING_LIMIT, export_policy
+    from realdiff_policy.export import export_policy
 
-    errors = export_policy(arguments.run, arguments.output)
+    parity = export_policy(arguments.run, arguments.output)
+    seen = parity.observations == "training"
+    if not seen:
+        print(f"note: {parity.missing}; parity was checked on random observations", file=sys.stderr)
     size = sum(file.stat().st_size for file in arguments.output.iterdir())
     print(
         f"bundle: {arguments.output} ({size / 1e6:.1f} MB)\n"
-        f"parity: ONNX Runtime and PyTorch differ by at most {errors['max_error']:.1e} of half an action's range "
-        f"(limit {PARITY_LIMIT:g})\n"
-        f"float16 weights change 99 % of the actions by at most {errors['p99_rounding']:.1e} "
-        f"(limit {ROUNDING_LIMIT:g}), the others by at most {errors['max_rounding']:.1e}\n"
+        f"parity, on {parity.count} {'observations of the training' if seen else 'random observations'}: ONNX Runtime "
+        f"and PyTorch differ by at most {parity.max_error:.1e} of half an action's range "
+        f"(limit {parity.max_error_limit:g})\n"
+        f"float16 weights change 99 % of the actions by at most {parity.p99_rounding:.1e} "
+        f"(limit {parity.p99_rounding_limit:g}), the others by at most {parity.max_rounding:.1e}\n"
         f"next: ros2 launch realdiff deploy.launch.py policy:={arguments.output}"
     )
     return 0

@@ -53,6 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"training: {training.get('episodes')} episodes, {training.get('steps')} steps, seed {training.get('seed')}")
     if parity := training.get("parity"):
         print(f"export: actions within {parity['max_error']:.1e} of half their range, ONNX Runtime beside PyTorch")
+        if "p99_rounding" in parity:
+            print(f"weights rounded: 99 % of the actions within {parity['p99_rounding']:.1e} of half their range")
+        if "observations" in parity:
+            print(f"both on {parity['count']} {parity['observations']} observations")
     return 0
 
 

@@ -94,20 +94,19 @@ def settings(arguments: argparse.Namespace) -> TrainConfig:
         ) from None
 
 
-_SETTINGS = "config.json"
-
-
 def _text(config: TrainConfig) -> str:
     return config.model_dump_json(indent=1) + "\n"
 
 
 def _check(run: Path, config: TrainConfig, resume: bool) -> None:
     """Refuses a run's folder that is taken, or that belongs to a run with other settings."""
+    from realdiff_policy.training.run_data import SETTINGS
+
     if not run.exists():
         return
     if not resume:
         raise OutputError("output exists", where=run, next_step="go on with --resume, or choose another folder")
-    file = run / _SETTINGS
+    file = run / SETTINGS
     if not file.is_file() or file.read_text() != _text(config):
         raise OutputError(
             "the run was started with other settings",
@@ -134,7 +133,8 @@ def run(arguments: argparse.Namespace) -> int:
     from accelerate import PartialState
 
     state = PartialState(cpu=not torch.cuda.is_available())
-    from realdiff_policy.training.samples import open_samples
+    from realdiff_policy.training.run_data import SETTINGS, remember_stores
+    from realdiff_policy.training.samples import open_samples, store_folders
 
     with state.main_process_first(), progress("reading bags", None, "episodes") as bar:
         if state.is_main_process:
@@ -142,7 +142,8 @@ def run(arguments: argparse.Namespace) -> int:
         samples = open_samples(config, arguments.store, lambda done, total: bar.advance())
     if state.is_main_process:
         arguments.output.mkdir(parents=True, exist_ok=True)
-        (arguments.output / _SETTINGS).write_text(_text(config))
+        (arguments.output / SETTINGS).write_text(_text(config))
+        remember_stores(arguments.output, store_folders(config, arguments.store))
     state.wait_for_everyone()
 
     from realdiff_policy.training.trainer import Trainer

@@ -14,7 +14,7 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,7 +34,7 @@ from realdiff_policy.data.episode_arrays import EpisodeArrays, read_episode
 from realdiff_policy.images import image_contract, intrinsics_problem
 
 _ARRAYS = ("colour", "depth", "state", "action", "hand", "stamps_ns")
-_RECORD = "episode.json"
+_RECORD, _SETTINGS = "episode.json", "store.json"
 _CHUNK = 1 << 20
 _WORTH_A_PROCESS = 8
 """Bags to read for which it pays to start another process."""
@@ -155,7 +155,7 @@ def build_store(
     """
     settings = settings or StoreSettings()
     bags = Path(bags)
-    folder = folder or (bags.parent if (bags / "metadata.yaml").is_file() else bags) / ".store"
+    folder = folder or default_folder(bags)
     paths = list_episodes(bags)
     _check_settings(folder, settings)
     episodes = []
@@ -175,6 +175,36 @@ def build_store(
     return EpisodeStore(settings, kept)
 
 
+def default_folder(bags: Path) -> Path:
+    """Where the store of a folder of bags, or of one bag, is kept unless another place is named."""
+    return (bags.parent if (bags / "metadata.yaml").is_file() else bags) / ".store"
+
+
+def open_store(folder: Path, bags_sha256: Collection[str]) -> EpisodeStore | None:
+    """Opens what a store holds of some bags, without looking at the bags.
+
+    Args:
+        folder: The store's folder.
+        bags_sha256: The bags.
+
+    Returns:
+        The store with those of its episodes; None where it holds none.
+
+    Raises:
+        ConfigError: The store is damaged.
+    """
+    try:
+        settings = StoreSettings.model_validate_json((folder / _SETTINGS).read_text())
+        files = sorted(file for file in (folder / "episodes").glob(f"*/{_RECORD}") if file.parent.name[0] != ".")
+        records = [(file.parent, StoredEpisode.model_validate_json(file.read_text())) for file in files]
+    except (OSError, ValidationError) as error:
+        raise ConfigError(
+            "the array store is damaged", where=folder, got=type(error).__name__, next_step="delete it"
+        ) from None
+    episodes = [Episode(place, record) for place, record in records if record.sha256 in bags_sha256]
+    return EpisodeStore(settings, episodes) if episodes else None
+
+
 def _read_all(paths: Sequence[Path], folder: Path, settings: StoreSettings, workers: int | None) -> Iterator[Episode]:
     """The stored episodes in the order of their bags."""
     jobs = [(folder / path.name, path, settings) for path in paths]
@@ -190,7 +220,7 @@ def _read_all(paths: Sequence[Path], folder: Path, settings: StoreSettings, work
 
 
 def _check_settings(folder: Path, settings: StoreSettings) -> None:
-    file = folder / "store.json"
+    file = folder / _SETTINGS
     text = settings.model_dump_json(indent=1) + "\n"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -284,4 +314,4 @@ def _sha256(bag: Path) -> str:
     return digest.hexdigest()
 
 
-__all__ = ["Episode", "EpisodeStore", "StoreSettings", "StoredEpisode", "build_store"]
+__all__ = ["Episode", "EpisodeStore", "StoreSettings", "StoredEpisode", "build_store", "default_folder", "open_store"]

@@ -11,7 +11,7 @@ import torch
 from realdiff_core.camera import CameraModel
 from realdiff_core.errors import ConfigError
 
-from realdiff_policy.data.store import EpisodeStore, StoreSettings, build_store
+from realdiff_policy.data.store import EpisodeStore, StoreSettings, build_store, default_folder
 from realdiff_policy.data.windows import MappedSamples, ResidentSamples, SampleSource, Windows
 from realdiff_policy.training.config import TrainConfig
 
@@ -37,6 +37,13 @@ class Samples:
     task: str
 
 
+def store_folders(config: TrainConfig, store_folder: Path | None = None) -> list[Path]:
+    """Where the array store of each source is kept; `store_folder` as for `open_samples`."""
+    if store_folder is None:
+        return [default_folder(source.path) for source in config.data]
+    return [store_folder / f"{number}_{source.path.name}" for number, source in enumerate(config.data)]
+
+
 def open_samples(
     config: TrainConfig, store_folder: Path | None = None, on_episode: Callable[[int, int], None] | None = None
 ) -> Samples:
@@ -56,8 +63,7 @@ def open_samples(
     height, width = config.policy.image
     settings = StoreSettings(width=width, height=height, rate_hz=config.policy.action.rate_hz)
     training, validation = [], []
-    for number, source in enumerate(config.data):
-        folder = store_folder / f"{number}_{source.path.name}" if store_folder is not None else None
+    for source, folder in zip(config.data, store_folders(config, store_folder), strict=True):
         store = build_store(source.path, folder, settings, on_episode=on_episode)
         kept, held = split(store, config.validation_share, config.seed)
         training.append((kept, source.share))
@@ -73,9 +79,9 @@ def open_samples(
 
 
 def split(store: EpisodeStore, share: float, seed: int) -> tuple[EpisodeStore, EpisodeStore | None]:
-    """Splits a store by episodes: which ones validate depends on the bags' names and the seed alone.
+    """Splits a store by episodes: which ones validate depends on the names of all of its bags and the seed.
 
-    So the clean and the enhanced version of an episode fall on the same side.
+    So the clean and the enhanced version of an episode fall on the same side where both sources hold the same episodes.
     """
     count = round(share * len(store.episodes))
     if count == 0 or len(store.episodes) < 2:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from realdiff_core.config import Strict
 from realdiff_core.errors import ConfigError
 from safetensors import SafetensorError
@@ -36,6 +37,7 @@ class PolicyRecord(Strict):
         config: Its settings.
         statistics: Ranges of its training data.
         training: How it was trained.
+        sha256: Of the other files beside this one, by name.
     """
 
     format_version: Literal[1] = 1
@@ -43,6 +45,7 @@ class PolicyRecord(Strict):
     config: DiffusionPolicyConfig
     statistics: Statistics
     training: dict[str, Any]
+    sha256: dict[str, str] = Field(default_factory=dict)
 
 
 def save_policy(
@@ -87,12 +90,43 @@ def write_policy(folder: Path, record: PolicyRecord, weights: dict[str, torch.Te
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     save_file({name: value.contiguous() for name, value in weights.items()}, str(partial / WEIGHTS))
-    (partial / RECORD).write_text(record.model_dump_json(indent=1) + "\n")
+    signed = record.model_copy(update={"sha256": {WEIGHTS: sha256(partial / WEIGHTS)}})
+    (partial / RECORD).write_text(signed.model_dump_json(indent=1) + "\n")
+    # safetensors writes files that only their owner can read.
+    (partial / WEIGHTS).chmod((partial / RECORD).stat().st_mode)
     old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
     if folder.exists():
         folder.rename(old)
     partial.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def sha256(file: Path) -> str:
+    """SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def check_files(folder: Path, record: PolicyRecord) -> None:
+    """Compares the files beside a record with the ones that were written with it.
+
+    Raises:
+        ConfigError: One is missing or has another content.
+    """
+    for name, wanted in record.sha256.items():
+        file = folder / name
+        have = sha256(file) if file.is_file() else ""
+        if have != wanted:
+            raise ConfigError(
+                "a file of the policy is damaged" if have else "a file of the policy is missing",
+                where=file,
+                expected=f"sha256 {wanted[:16]}…",
+                got=f"sha256 {have[:16]}…" if have else "no such file",
+                next_step="copy or export the policy again",
+            )
 
 
 def read_record(folder: Path) -> PolicyRecord:
