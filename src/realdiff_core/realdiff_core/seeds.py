@@ -3,7 +3,7 @@
 A frame's seed is BLAKE2b-64 (RFC 7693, 8-byte digest) over a canonical byte string, so that it is the same on every
 platform, Python version and process: the ASCII tag ``realdiff.frame/1``, then seed, stamp and draw as 8-byte
 big-endian two's complement, then the UTF-8 bytes of the topic's name. The digest is read as a big-endian unsigned
-integer.
+integer. A stream's seed, for what stays the same in all its frames, has the tag ``realdiff.stream/1`` and no stamp.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ FIRST_TRIAL_SEED = 1_000_000_000
 policy is judged on can have been demonstrated to it."""
 
 _TAG = b"realdiff.frame/1"
+_STREAM_TAG = b"realdiff.stream/1"
 _WORD = 1 << 64
 
 
@@ -36,11 +37,34 @@ def frame_seed(seed: int, topic: str, stamp_ns: int, draw: int = 0) -> int:
     Raises:
         ConfigError: `seed` or `draw` is outside 0 … 2⁶⁴ − 1.
     """
-    for name, value in (("seed", seed), ("draw", draw)):
+    _check(seed=seed, draw=draw)
+    return _digest(_TAG, (seed, stamp_ns, draw), topic)
+
+
+def stream_seed(seed: int, topic: str, draw: int = 0) -> int:
+    """Return the 64-bit seed of what all frames of one depth stream have in common.
+
+    Args:
+        seed: The user's seed, 0 … 2⁶⁴ − 1.
+        topic: Name of the depth image topic **as recorded**.
+        draw: Index of the draw where several outputs are made from one input.
+
+    Raises:
+        ConfigError: `seed` or `draw` is outside 0 … 2⁶⁴ − 1.
+    """
+    _check(seed=seed, draw=draw)
+    return _digest(_STREAM_TAG, (seed, draw), topic)
+
+
+def _check(**values: int) -> None:
+    for name, value in values.items():
         if not 0 <= value < _WORD:
             raise ConfigError(f"{name} is out of range", expected="0 … 18446744073709551615", got=value)
-    words = b"".join((value % _WORD).to_bytes(8, "big") for value in (seed, stamp_ns, draw))
-    return int.from_bytes(blake2b(_TAG + words + topic.encode(), digest_size=8).digest(), "big")
+
+
+def _digest(tag: bytes, values: tuple[int, ...], topic: str) -> int:
+    words = b"".join((value % _WORD).to_bytes(8, "big") for value in values)
+    return int.from_bytes(blake2b(tag + words + topic.encode(), digest_size=8).digest(), "big")
 
 
 def rng(seed: int) -> np.random.Generator:

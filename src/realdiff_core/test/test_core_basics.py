@@ -10,7 +10,7 @@ from core_bags import subprocess_environment
 from realdiff_core.errors import BagError, ConfigError, ProvenanceError, RealdiffError
 from realdiff_core.messages import deserialize, from_ns, make, serialize, to_ns, typestore
 from realdiff_core.provenance import BagProvenance, DepthKind, EnhancementRecord, check_can_enhance
-from realdiff_core.seeds import frame_seed, rng
+from realdiff_core.seeds import frame_seed, rng, stream_seed
 
 from realdiff_core import bench, cli, config, topics
 
@@ -20,6 +20,16 @@ def test_frame_seeds_are_fixed_for_ever():
     # printf 'realdiff.frame/1' + 3 big-endian words + topic | b2sum -l 64
     assert frame_seed(0, "/a", 1) == 13734669706548695421
     assert frame_seed(0, "/a", 1, draw=1) != frame_seed(0, "/a", 1)
+
+
+def test_stream_seeds_are_fixed_for_ever_and_depend_on_seed_topic_and_draw():
+    # printf 'realdiff.stream/1' + 2 big-endian words + topic | b2sum -l 64
+    assert stream_seed(0, "/a") == 0x9FA0168D8BCB7E3B
+    cases = [(seed, topic, draw) for seed in (0, 1, 2**64 - 1) for topic in ("/a", "/b") for draw in (0, 1)]
+    frames = {frame_seed(seed, topic, 0, draw) for seed, topic, draw in cases}
+    assert len({stream_seed(*case) for case in cases} | frames) == 2 * len(cases)
+    with pytest.raises(ConfigError, match="draw is out of range"):
+        stream_seed(0, "/a", -1)
 
 
 def test_frame_seeds_depend_on_everything_and_collide_on_nothing():

@@ -14,7 +14,7 @@ from realdiff_core.depth import depth_to_metres, encode_like
 from realdiff_core.episode import image_topics, read_camera
 from realdiff_core.errors import BagError, RealdiffError
 from realdiff_core.image import image_to_numpy
-from realdiff_core.seeds import frame_seed
+from realdiff_core.seeds import frame_seed, stream_seed
 from realdiff_core.topics import camera_info_topic
 
 from realdiff_enhancer.models.base import DepthFrames, DepthModel
@@ -110,7 +110,8 @@ def enhance_batch(model: DepthModel, batch: Batch, seed: int, draws: int) -> lis
     results: list[list[bytes | None]] = []
     for draw in range(draws):
         seeds, previous = batch.seeds(seed, draw)
-        noisy = model.enhance(DepthFrames(depth, colour, batch.camera, seeds, previous)).depth
+        fixed = stream_seed(seed, batch.topic, draw)
+        noisy = model.enhance(DepthFrames(depth, colour, batch.camera, seeds, previous, fixed)).depth
         if noisy is depth:
             results.append([None] * len(batch.frames))
             continue

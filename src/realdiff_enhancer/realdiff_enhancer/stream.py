@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from realdiff_core.camera import CameraModel
 from realdiff_core.depth import depth_to_metres, encode_like
 from realdiff_core.errors import DepthError, RealdiffError
-from realdiff_core.seeds import frame_seed
+from realdiff_core.seeds import frame_seed, stream_seed
 
 from realdiff_enhancer.models.base import DepthFrames, DepthModel
 from realdiff_enhancer.serialized_image import SerializedImage
@@ -51,6 +51,7 @@ class StreamEnhancer:
         self.model = model
         self.topic = topic
         self.seed = seed
+        self._stream_seed = stream_seed(seed, topic)
         self._seeds: deque[int] = deque(maxlen=model.history)
 
     def restart(self) -> None:
@@ -86,6 +87,7 @@ class StreamEnhancer:
             camera=camera,
             seeds=(seed,),
             previous_seeds=tuple(self._seeds),
+            stream_seed=self._stream_seed,
         )
         try:
             result = self.model.enhance(frames)

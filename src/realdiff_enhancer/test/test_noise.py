@@ -87,3 +87,55 @@ def test_history_is_long_enough_and_bad_values_are_refused() -> None:
         CorrelatedNoise.ar1(0.5, -1)
     with pytest.raises(ValueError, match="weight"):
         CorrelatedNoise([0.0, 0.0])
+    with pytest.raises(ValueError, match="static share"):
+        CorrelatedNoise([1.0], static_share=1.1)
+
+
+def _factors(noise: CorrelatedNoise, frames: int, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """Factor of every white field, float64 [frames, seeds]: the white field of seed i is made the unit vector e_i."""
+    count = frames + 1
+    with monkeypatch.context() as patch:
+        patch.setattr("realdiff_enhancer.models.noise.normal_field", lambda seed, *_: np.eye(count, dtype="f4")[seed])
+        return noise.fields(range(1, count), (count,), stream_seed=0).astype(float)
+
+
+@pytest.mark.parametrize(("share", "coefficient"), [(0.0, 0.7), (0.45, 0.3), (0.6, 0.0), (0.8, 0.9), (1.0, 0.5)])
+def test_fixed_part_and_ar1_have_the_closed_form_covariance(
+    share: float, coefficient: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = 200
+    factors = _factors(CorrelatedNoise.ar1(coefficient, history, "", share), history + 30, monkeypatch)
+    covariance = factors @ factors.T
+    np.testing.assert_allclose(np.diag(covariance), 1.0, atol=1e-6, err_msg="from the first frame of the stream on")
+    settled = covariance[history:, history:]
+    lags = np.abs(np.subtract.outer(np.arange(len(settled)), np.arange(len(settled))))
+    np.testing.assert_allclose(settled, share + (1 - share) * coefficient**lags, atol=1e-5)
+
+
+def test_fixed_part_shows_in_the_fields_themselves() -> None:
+    fields = CorrelatedNoise.ar1(0.5, 12, "x", 0.4).fields(seeds(60), SHAPE, stream_seed=3).reshape(60, -1)[12:]
+    assert fields.std(axis=1) == pytest.approx(1.0, abs=0.06)
+    for lag in (1, 2, 4, 8, 16):
+        found = np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(fields, fields[lag:], strict=False)])
+        assert found == pytest.approx(0.4 + 0.6 * 0.5**lag, abs=0.03), lag
+
+
+@given(split=st.integers(1, 11), share=st.floats(0.01, 1.0), coefficient=st.floats(0.0, 0.99))
+@settings(max_examples=20, deadline=None)
+def test_fixed_part_does_not_depend_on_batches_either(split: int, share: float, coefficient: float) -> None:
+    every = seeds(12)
+    whole = CorrelatedNoise.ar1(coefficient, 4, "", share).fields(every, (4, 5), stream_seed=9)
+    rest = CorrelatedNoise.ar1(coefficient, 4, "", share).fields(every[split:], (4, 5), every[:split], 9)
+    assert np.array_equal(rest, whole[split:])
+
+
+def test_fixed_part_is_the_streams_and_nothing_else() -> None:
+    noise = CorrelatedNoise.ar1(0.0, 0, "", 1.0)
+    one = noise.fields(seeds(3), SHAPE, stream_seed=1)
+    assert np.array_equal(one[0], one[2]) and np.array_equal(one, noise.fields(seeds(3, 8), SHAPE, stream_seed=1))
+    other = noise.fields(seeds(3), SHAPE, stream_seed=2)
+    assert abs(np.corrcoef(one[0].ravel(), other[0].ravel())[0, 1]) < 0.06
+    with pytest.raises(ValueError, match="stream's seed"):
+        noise.field(seeds(1), SHAPE)
+    without = CorrelatedNoise.ar1(0.9, 5)
+    assert np.array_equal(without.field(seeds(8), SHAPE), without.field(seeds(8), SHAPE, stream_seed=4))

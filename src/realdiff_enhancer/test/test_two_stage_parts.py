@@ -161,14 +161,16 @@ def test_a_profile_sets_the_style_and_a_wrong_key_is_refused() -> None:
         profile_style(wrong, config)
 
 
-def test_noise_on_the_device_is_the_noise_of_the_host() -> None:
-    source = CorrelatedNoise.ar1(0.9, 5, stream="fine")
+@pytest.mark.parametrize("share", [0.0, 0.45, 1.0])
+def test_noise_on_the_device_is_the_noise_of_the_host(share: float) -> None:
+    source = CorrelatedNoise.ar1(0.9, 5, "fine", share)
     seeds, shape = tuple(range(100, 109)), (2, 6, 8)
     with ThreadPoolExecutor(2) as workers:
         device = DeviceNoise(source, torch.device("cpu"), workers)
         for previous, now in (((), seeds), (seeds[:4], seeds[4:]), (seeds[:7], seeds[7:8])):
-            expected = source.fields(now, shape, previous)
-            assert np.array_equal(device.fields(now, shape, previous).numpy(), expected)
+            expected = source.fields(now, shape, previous, 7)
+            assert np.array_equal(device.fields(now, shape, previous, 7).numpy(), expected)
+        assert share == 0 or not np.array_equal(device.fields(seeds, shape, (), 8), device.fields(seeds, shape, (), 7))
 
 
 def test_calibration_is_chosen_by_the_number_of_steps() -> None:

@@ -12,7 +12,7 @@ from realdiff_core.config import CameraProfile, camera_profile
 from realdiff_core.depth import depth_to_metres
 from realdiff_core.episode import decode_image, depth_topics, read_camera
 from realdiff_core.messages import to_ns
-from realdiff_core.seeds import frame_seed
+from realdiff_core.seeds import frame_seed, stream_seed
 from realdiff_core.topics import ALIGNED_DEPTH_IMAGE, COLOR_IMAGE
 from realdiff_enhancer.models.base import DepthFrames
 from realdiff_enhancer.models.registry import create_model
@@ -121,6 +121,7 @@ def _enhanced_frame(
             camera=clean.camera,
             seeds=(seeds[-1],),
             previous_seeds=tuple(previous),
+            stream_seed=stream_seed(settings.seed, clean.topic),
         )
     )
     nearest = int(np.argmin([abs(stamp - clean.stamps[index]) for stamp in colour.stamps]))

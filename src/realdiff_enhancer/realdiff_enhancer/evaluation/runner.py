@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from realdiff_core.depth import depth_to_metres, metres_to_depth
 from realdiff_core.errors import RealdiffError
-from realdiff_core.seeds import frame_seed
+from realdiff_core.seeds import frame_seed, stream_seed
 from realdiff_core.topics import ALIGNED_DEPTH_IMAGE
 
 from realdiff_enhancer.evaluation.pairs import PairFrame, Scene
@@ -128,11 +128,12 @@ def enhance_scene(
     """
     results = []
     busy = 0.0
+    fixed = stream_seed(seed, ALIGNED_DEPTH_IMAGE)
     for index, (frame, context) in enumerate(zip(scene.frames, contexts, strict=True)):
         own, previous = seeds_of(frame, seed, model.history)
         colour = scene.colour(index) if model.uses_colour else None
         batch = None if colour is None else colour[None]
-        frames = DepthFrames(context.clean[None], batch, scene.camera, (own,), previous)
+        frames = DepthFrames(context.clean[None], batch, scene.camera, (own,), previous, fixed)
         start = time.perf_counter()
         try:
             enhanced = model.enhance(frames).depth[0]

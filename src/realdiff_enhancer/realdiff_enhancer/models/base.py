@@ -31,6 +31,8 @@ class DepthFrames:
         seeds: One 64-bit seed for each of the N frames.
         previous_seeds: Seeds of up to `model.history` frames before the first one, oldest first. They make the noise
             continue from frame to frame; empty at the start of a stream.
+        stream_seed: 64-bit seed of what all frames of the stream have in common (`realdiff_core.seeds.stream_seed`);
+            needed by models whose noise has a fixed part.
 
     Raises:
         ValueError: An array has the wrong shape or type, or the seeds don't match the frames.
@@ -41,6 +43,7 @@ class DepthFrames:
     camera: CameraModel
     seeds: tuple[int, ...]
     previous_seeds: tuple[int, ...] = ()
+    stream_seed: int | None = None
 
     def __post_init__(self) -> None:
         """Checks shapes and types once, so that no model has to."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,7 @@ class DisparityParameters(Parameters):
     coarse_scale_px: float = Field(ge=2, le=64)
     fine_share: float = Field(ge=0, le=1)
     anisotropy: float = Field(ge=0.25, le=4)
+    static_share: float = Field(ge=0, le=1)
     temporal_coefficient: float = Field(ge=0, lt=1)
     history: int = Field(ge=0, le=120)
     edge_jump_px: float = Field(gt=0)
@@ -79,6 +80,13 @@ class DisparityParameters(Parameters):
         return self
 
 
+class _Seeds(NamedTuple):
+    """Seeds up to and including a frame's, oldest first, and that of its stream."""
+
+    frames: tuple[int, ...]
+    stream: int | None
+
+
 class _SmoothNoise:
     """Smooth standard normal fields, drawn and blurred at reduced resolution.
 
@@ -102,13 +110,14 @@ class _SmoothNoise:
             self._kernels.append(kernel / np.sqrt((kernel**2).sum()))
         self._margin = max(len(kernel) // 2 for kernel in self._kernels)
 
-    def __call__(self, seeds: tuple[int, ...], height: int, width: int) -> NDArray[np.float32]:
+    def __call__(self, seeds: _Seeds, height: int, width: int) -> NDArray[np.float32]:
         """Field of one frame, float32 [⌈H/reduction⌉, ⌈W/reduction⌉], unit variance."""
         import cv2
 
         m = self._margin
         shape = (-(-height // self._reduction) + 2 * m, -(-width // self._reduction) + 2 * m)
-        blurred = cv2.sepFilter2D(self._noise.field(seeds, shape), cv2.CV_32F, self._kernels[0], self._kernels[1])
+        field = self._noise.field(seeds.frames, shape, seeds.stream)
+        blurred = cv2.sepFilter2D(field, cv2.CV_32F, self._kernels[0], self._kernels[1])
         return np.asarray(blurred[m:-m, m:-m])
 
 
@@ -158,7 +167,7 @@ class DisparityModel:
         # Holes persist with P ≈ 0.95 in real cameras: a threshold on noise that changes slowly.
         self._hole_noise = CorrelatedNoise.smooth(p.history, stream="holes")
         self._fine_noise, self._coarse_noise, self._shift_noise = (
-            CorrelatedNoise.ar1(p.temporal_coefficient, p.history, stream=name)
+            CorrelatedNoise.ar1(p.temporal_coefficient, p.history, name, p.static_share)
             for name in ("fine error", "coarse error", "edge shift")
         )
         self._grids: dict[float, _Grid] = {}
@@ -189,6 +198,11 @@ class DisparityModel:
     def _table(rate: NDArray[np.float64]) -> NDArray[np.uint8]:
         return np.rint(rate * 255).astype(np.uint8)
 
+    def with_temporal(self, static_share: float, correlation: float) -> DisparityModel:
+        """The same model with another behaviour of the error over time; holes keep theirs."""
+        changes = {"static_share": static_share, "temporal_coefficient": correlation}
+        return DisparityModel(self.parameters.model_copy(update=changes), self.profile)
+
     @classmethod
     def from_config(cls, profile: CameraProfile, path: Path | None = None) -> DisparityModel:
         """Reads the parameters from `path` or `config/models/disparity.yaml`."""
@@ -201,11 +215,12 @@ class DisparityModel:
         depth = np.empty_like(frames.depth)
         discrepancy = np.empty_like(frames.depth)
         for i, clean in enumerate(frames.depth):
-            depth[i], discrepancy[i] = self._frame(clean, frames.camera, every[: first + i + 1])
+            seeds = _Seeds(every[: first + i + 1], frames.stream_seed)
+            depth[i], discrepancy[i] = self._frame(clean, frames.camera, seeds)
         return EnhancedFrames(depth=depth, discrepancy=discrepancy)
 
     def _frame(
-        self, clean: NDArray[np.float32], camera: CameraModel, seeds: tuple[int, ...]
+        self, clean: NDArray[np.float32], camera: CameraModel, seeds: _Seeds
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Noisy depth and hole probability of one frame, float32 [H,W] each."""
         import cv2
@@ -245,7 +260,7 @@ class DisparityModel:
         np.copyto(noisy, clean, where=untouched)
         return noisy, np.asarray(cv2.LUT(rate, _PROBABILITY), np.float32)
 
-    def _error(self, seeds: tuple[int, ...], height: int, width: int, grid: _Grid) -> NDArray[np.float32]:
+    def _error(self, seeds: _Seeds, height: int, width: int, grid: _Grid) -> NDArray[np.float32]:
         """Smooth error of unit variance, float32 [H,W]."""
         fine = grid.fine(seeds, height, width) * np.float32(self.parameters.fine_share**0.5)
         coarse = grid.coarse(seeds, height, width) * np.float32((1 - self.parameters.fine_share) ** 0.5)
@@ -265,7 +280,7 @@ class DisparityModel:
         disparity: NDArray[np.float32],
         near: NDArray[np.float32],
         edges: NDArray[np.uint8],
-        seeds: tuple[int, ...],
+        seeds: _Seeds,
         grid: _Grid,
     ) -> NDArray[np.float32]:
         """Fattens the foreground and makes outlines ragged; interpolation leaves flying pixels between."""
@@ -278,7 +293,8 @@ class DisparityModel:
             # Only at edges: on a slanted surface the largest disparity around would be a bias.
             at_edges = cv2.dilate(edges, _SQUARE, iterations=repeats + 1)
             disparity = np.asarray(cv2.copyTo(fat, at_edges, disparity.copy()), np.float32)
-        shift = self._shift_noise.field(seeds, (2, -(-height // _FINE), -(-width // _FINE)))
+        shape = (2, -(-height // _FINE), -(-width // _FINE))
+        shift = self._shift_noise.field(seeds.frames, shape, seeds.stream)
         shift *= grid.warp_px
         shift_x, shift_y = (_enlarge(s, _FINE, height, width) for s in shift)
         shift_x += np.arange(width, dtype=np.float32)

@@ -1,8 +1,9 @@
 """Seeded noise fields that continue from frame to frame.
 
 A real camera's error sticks to the surfaces: consecutive frames err alike. The noise of a frame is therefore a fixed
-weighted sum of independent fields, one for each of the last frames' seeds. It depends on nothing but the seeds: a frame
-comes out the same whatever was computed before it, on any batch size and after a restart.
+weighted sum of independent fields, one for each of the last frames' seeds and, where a share of it never changes, one
+for the seed of the stream. It depends on nothing but the seeds: a frame comes out the same whatever was computed before
+it, on any batch size and after a restart.
 """
 
 from __future__ import annotations
@@ -57,38 +58,46 @@ def ar1_history(coefficient: float, remainder: float = 0.05) -> int:
 class CorrelatedNoise:
     """Standard normal fields, correlated between consecutive frames.
 
-    The field of frame t is Σ_k w_k·white(seed_{t-k}) over the frames that exist, divided by the norm of the weights
-    used. So the variance is 1 in every frame, the first of a stream included. White fields are kept: consecutive frames
-    cost one new field each.
+    The field of frame t is √s·white(stream seed) + √(1−s)·u_t, where u_t is Σ_k w_k·white(seed_{t-k}) over the frames
+    that exist, divided by the norm of the weights used. So the variance is 1 in every frame, the first of a stream
+    included, and the correlation of two frames is s + (1−s)·(that of u). White fields are kept: consecutive frames cost
+    one new field each.
 
     Args:
         weights: w_0, w_1, …, newest frame first; [1.0] gives independent frames.
         stream: Name of the noise: fields of different names are independent.
+        static_share: s: share of the variance that is the same in all frames of a stream, in [0, 1].
 
     Raises:
-        ValueError: No weights, or all zero.
+        ValueError: No weights, or all zero; or the share is outside [0, 1].
     """
 
-    def __init__(self, weights: Sequence[float], stream: str = "") -> None:
+    def __init__(self, weights: Sequence[float], stream: str = "", static_share: float = 0.0) -> None:
         """Prepares the weights; fields are drawn when asked for."""
         self.weights = tuple(float(w) for w in weights)
         if not any(self.weights):
             raise ValueError("the noise needs at least one weight that is not zero")
+        if not 0.0 <= static_share <= 1.0:
+            raise ValueError(f"the static share must be in [0, 1], got {static_share}")
+        self.static_share = float(static_share)
         self.stream = stream
         self._cached_bytes = 0
         self._cache: OrderedDict[tuple[int, tuple[int, ...]], NDArray[np.float32]] = OrderedDict()
 
     @classmethod
-    def ar1(cls, coefficient: float, history: int | None = None, stream: str = "") -> CorrelatedNoise:
+    def ar1(
+        cls, coefficient: float, history: int | None = None, stream: str = "", static_share: float = 0.0
+    ) -> CorrelatedNoise:
         """First-order autoregressive noise: lag k has correlation coefficient^k (until the sum is cut off).
 
         Args:
-            coefficient: Correlation of consecutive frames, in [0, 1).
+            coefficient: Correlation of consecutive frames, in [0, 1); of the part that changes.
             history: Earlier frames used; by default enough of them (`ar1_history`).
             stream: As for the class.
+            static_share: As for the class.
 
         Raises:
-            ValueError: The coefficient is outside [0, 1) or the history negative.
+            ValueError: The coefficient is outside [0, 1), the history negative or the share outside [0, 1].
         """
         if not 0.0 <= coefficient < 1.0:
             raise ValueError(f"the AR(1) coefficient must be in [0, 1), got {coefficient}")
@@ -96,7 +105,7 @@ class CorrelatedNoise:
             history = ar1_history(coefficient)
         if history < 0:
             raise ValueError(f"the history must not be negative, got {history}")
-        return cls([coefficient**k for k in range(history + 1)], stream=stream)
+        return cls([coefficient**k for k in range(history + 1)], stream, static_share)
 
     @classmethod
     def smooth(cls, history: int, stream: str = "") -> CorrelatedNoise:
@@ -125,40 +134,75 @@ class CorrelatedNoise:
             self._cache[key] = field
             self._cached_bytes += field.nbytes
             # Enough for a few streams that take turns, but never less than one needs.
-            while len(self._cache) > len(self.weights) and (
-                self._cached_bytes > _CACHE_BYTES or len(self._cache) > _CACHED_STREAMS * len(self.weights)
+            needed = len(self.weights) + (self.static_share > 0.0)
+            while len(self._cache) > needed and (
+                self._cached_bytes > _CACHE_BYTES or len(self._cache) > _CACHED_STREAMS * needed
             ):
                 self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
         else:
             self._cache.move_to_end(key)
         return field
 
-    def field(self, seeds: Sequence[int], shape: Sequence[int]) -> NDArray[np.float32]:
+    def scales(self, frames: int) -> tuple[np.float32, NDArray[np.float32]]:
+        """Factors of the white fields in a frame of which `frames` seeds are known, its own included.
+
+        Returns:
+            That of the stream's field, and float32 [min(frames, history + 1)], newest frame first; the squares of all
+            together add up to 1.
+        """
+        weights = self.weights[:frames]
+        norm = math.sqrt(sum(w * w for w in weights))
+        if norm == 0.0:
+            raise ValueError(f"the first {len(weights)} weights are all zero: no variance to normalise")
+        changing = math.sqrt(1.0 - self.static_share)
+        return np.float32(math.sqrt(self.static_share)), np.array([changing * (w / norm) for w in weights], np.float32)
+
+    def static_seed(self, stream_seed: int | None) -> int | None:
+        """The seed of the fixed part, None where the noise has none.
+
+        Raises:
+            ValueError: There is a fixed part, but no seed for it.
+        """
+        if self.static_share == 0.0:
+            return None
+        if stream_seed is None:
+            raise ValueError("the noise has a fixed part: give the stream's seed (DepthFrames.stream_seed)")
+        return stream_seed
+
+    def field(self, seeds: Sequence[int], shape: Sequence[int], stream_seed: int | None = None) -> NDArray[np.float32]:
         """Noise of one frame.
 
         Args:
             seeds: Seeds of the stream up to and including this frame, oldest first; only the last `history` + 1 count.
             shape: Shape of the field.
+            stream_seed: Seed of the part that never changes; needed where there is one.
 
         Returns:
             float32 array of that shape.
+
+        Raises:
+            ValueError: The weights used are all zero, or the stream's seed is missing.
         """
         used = seeds[-len(self.weights) :]
         dims = tuple(int(s) for s in shape)
-        weights = self.weights[: len(used)]
-        norm = math.sqrt(sum(w * w for w in weights))
-        if norm == 0.0:
-            raise ValueError(f"the first {len(used)} weights are all zero: no variance to normalise")
+        static, scales = self.scales(len(used))
+        fixed = self.static_seed(stream_seed)
         total = np.zeros(dims, np.float32)
         scaled = np.empty(dims, np.float32)
+        if fixed is not None:
+            np.multiply(self._white(fixed, dims), static, out=total)
         # Oldest first, always in this order: floating-point sums must not depend on what the cache holds.
-        for weight, seed in zip(reversed(weights), used, strict=True):
-            np.multiply(self._white(seed, dims), np.float32(weight / norm), out=scaled)
+        for scale, seed in zip(reversed(scales), used, strict=True):
+            np.multiply(self._white(seed, dims), scale, out=scaled)
             total += scaled
         return total
 
     def fields(
-        self, seeds: Sequence[int], shape: Sequence[int], previous_seeds: Sequence[int] = ()
+        self,
+        seeds: Sequence[int],
+        shape: Sequence[int],
+        previous_seeds: Sequence[int] = (),
+        stream_seed: int | None = None,
     ) -> NDArray[np.float32]:
         """Noise of consecutive frames.
 
@@ -166,6 +210,7 @@ class CorrelatedNoise:
             seeds: Seeds of the N frames.
             shape: Shape of one field.
             previous_seeds: Seeds of the frames before the first, oldest first.
+            stream_seed: As for `field`.
 
         Returns:
             float32 [N, *shape].
@@ -174,5 +219,5 @@ class CorrelatedNoise:
         start = len(previous_seeds)
         result = np.empty((len(seeds), *shape), np.float32)
         for i in range(len(seeds)):
-            result[i] = self.field(every[: start + i + 1], shape)
+            result[i] = self.field(every[: start + i + 1], shape, stream_seed)
         return result

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,13 @@ Row = dict[str, Any]
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     options = _parser().parse_args(argv)
-    rows = measure(options)
+    rows = []
+    for row in measure(options):
+        rows.append(row)
+        if not options.json:
+            print(_line(row), flush=True)
     if options.json:
         print(json.dumps(rows, indent=1))
-    else:
-        for row in rows:
-            print(_line(row))
     return 0
 
 
@@ -51,24 +52,22 @@ def _parser() -> argparse.ArgumentParser:
     return arguments
 
 
-def measure(options: argparse.Namespace) -> list[Row]:
+def measure(options: argparse.Namespace) -> Iterator[Row]:
     """One row a configuration: rate [frames/s], single-frame p50 and p99 [ms], ratio to the paper's configuration."""
     from ..models.device import pick_device
 
     device, backend = pick_device(options.device)
-    rows: list[Row] = []
     paper = None
     if options.paper_frames:
         paper = _paper(str(device), options.paper_frames, options.paper_steps)
-        rows.append(paper)
+        yield paper
     name = "openvino" if backend == "openvino" else str(device)
     for steps in options.steps:
         for batch in options.batch if device.type == "cuda" else [1]:
             row = _ours(options, name, steps, batch)
             if paper is not None:
                 row["ratio_to_paper"] = row["frames_per_s"] / paper["frames_per_s"]
-            rows.append(row)
-    return rows
+            yield row
 
 
 def _ours(options: argparse.Namespace, device: str, steps: int, batch: int) -> Row:
@@ -103,7 +102,7 @@ def _ours(options: argparse.Namespace, device: str, steps: int, batch: int) -> R
     def frames(count: int, first: int) -> DepthFrames:
         before = tuple(range(max(0, first - model.history), first))
         seeds = tuple(range(first, first + count))
-        return DepthFrames(np.repeat(scene[None], count, axis=0), None, camera, seeds, before)
+        return DepthFrames(np.repeat(scene[None], count, axis=0), None, camera, seeds, before, stream_seed=0)
 
     for warm in range(2):
         model.enhance(frames(batch, 1000 * (warm + 1)))

@@ -168,8 +168,17 @@ class ScheduleConfig(_Strict):
 
 
 class TemporalConfig(_Strict):
-    """Temporal coherence of the initial noise: AR(1) over the frames of a stream, cut off after `history` frames."""
+    """Temporal coherence of the initial noise: a fixed part, and AR(1) over the frames of a stream.
 
+    Two frames k apart have the correlation s + (1 − s)·aᵏ; `statistics --fit-temporal` fits both to a real clip.
+
+    Attributes:
+        static_share: s: share of the variance that is the same in all frames of a stream.
+        correlation: a: correlation of the rest between consecutive frames.
+        history: frames after which its sum is cut off.
+    """
+
+    static_share: float = Field(0.0, ge=0, le=1)
     correlation: float = Field(0.9, ge=0, lt=1)
     history: int = Field(20, ge=0)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -32,21 +31,30 @@ class DeviceNoise:
         self._kept = max(kept, 2 * len(source.weights))
         self._fields: OrderedDict[tuple[int, tuple[int, ...]], Tensor] = OrderedDict()
 
-    def fields(self, seeds: Sequence[int], shape: Sequence[int], previous_seeds: Sequence[int] = ()) -> Tensor:
+    def fields(
+        self,
+        seeds: Sequence[int],
+        shape: Sequence[int],
+        previous_seeds: Sequence[int] = (),
+        stream_seed: int | None = None,
+    ) -> Tensor:
         """Noise of consecutive frames, float32 [N, *shape]; as `CorrelatedNoise.fields`."""
         weights = self._source.weights
         every = (*previous_seeds, *seeds)
         start = len(previous_seeds)
         oldest = max(0, start - len(weights) + 1)
-        white = self._white(every[oldest:], tuple(int(s) for s in shape))
-        total = torch.zeros((len(seeds), *shape), device=self._device)
+        dims = tuple(int(s) for s in shape)
+        fixed = self._source.static_seed(stream_seed)
         position = np.arange(start, len(every))
-        norms = [math.sqrt(sum(w * w for w in weights[: p + 1])) for p in position]
         scales = np.zeros((len(weights), len(seeds)), np.float32)
-        for lag, weight in enumerate(weights):
-            scales[lag] = [
-                np.float32(weight / norm) if p >= lag else 0.0 for p, norm in zip(position, norms, strict=True)
-            ]
+        static = np.float32(0)
+        for column, p in enumerate(position):
+            static, own = self._source.scales(int(p) + 1)
+            scales[: len(own), column] = own
+        total = torch.zeros((len(seeds), *dims), device=self._device)
+        if fixed is not None:
+            total += self._white([fixed], dims) * float(static)
+        white = self._white(every[oldest:], dims)
         on_device = torch.from_numpy(scales).to(self._device)
         lags = [lag for lag in range(len(weights)) if scales[lag].any()]
         for lag in reversed(lags):  # oldest first, as on the host

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +19,9 @@ from torch import Tensor, nn
 
 from ..models.base import DepthFrames, EnhancedFrames
 from ..models.device import pick_device
-from ..models.noise import CorrelatedNoise
+from ..models.noise import CorrelatedNoise, ar1_history
 from .conditioning import SIDE_MULTIPLE, Scene, known_mask, pad_to_multiple, scene_features, style_tensor
-from .config import StyleConfig, TwoStageConfig
+from .config import StyleConfig, TemporalConfig, TwoStageConfig
 from .decoding import apply_residual, decode_fields, native_size
 from .device_noise import DeviceNoise
 from .model_folder import load_model, save_model, shipped_weights
@@ -82,15 +83,11 @@ class TwoStageModel:
         self.steps = 1 if config.direct else steps or config.schedule.steps
         self.device, backend = pick_device(device)
         self.weights_sha256 = weights_sha256
-        self.history = config.temporal.history
         self.uses_colour = config.condition.colour
         self._plan, self._label_offset = plan_for(config, self.steps)
         self._calibration = config.calibrated(self.steps)
         self._modules = (coarse, fine)
         self._style = style_tensor(style or config.style, self.device)
-        temporal = config.temporal
-        streams = ("coarse", "fine") if config.stages == "two" else ("fine",)
-        self._noise = [CorrelatedNoise.ar1(temporal.correlation, temporal.history, stream=s) for s in streams]
         # On a CPU one frame a thread is faster than several threads in one frame.
         on_cpu = self.device.type == "cpu"
         self._batch = 1 if on_cpu else batch
@@ -103,7 +100,7 @@ class TwoStageModel:
             thread_name_prefix=self.name,
             initializer=_one_thread if on_cpu else None,
         )
-        self._device_noise = [] if on_cpu else [DeviceNoise(n, self.device, self._workers) for n in self._noise]
+        self._set_temporal(config.temporal)
         self._graphs = graphs and not on_cpu
         self._functions: dict[tuple[tuple[int, ...], bool], GraphedFunction] = {}
 
@@ -143,6 +140,23 @@ class TwoStageModel:
             batch=batch,
         )
 
+    def with_temporal(self, static_share: float, correlation: float) -> TwoStageModel:
+        """The same model, its networks shared, with initial noise that behaves otherwise over time."""
+        twin = copy.copy(self)
+        temporal = TemporalConfig(static_share=static_share, correlation=correlation, history=ar1_history(correlation))
+        twin.config = self.config.model_copy(update={"temporal": temporal})
+        twin._set_temporal(temporal)
+        return twin
+
+    def _set_temporal(self, temporal: TemporalConfig) -> None:
+        self.history = temporal.history
+        streams = ("coarse", "fine") if self.config.stages == "two" else ("fine",)
+        self._noise = [
+            CorrelatedNoise.ar1(temporal.correlation, temporal.history, s, temporal.static_share) for s in streams
+        ]
+        on_cpu = self.device.type == "cpu"
+        self._device_noise = [] if on_cpu else [DeviceNoise(n, self.device, self._workers) for n in self._noise]
+
     def save_pretrained(self, folder: Path) -> None:
         """Writes config.json and model.safetensors (fp16) into a folder."""
         save_model(folder, self.config, *self._modules)
@@ -163,7 +177,7 @@ class TwoStageModel:
             index = [start + i if i < used else start for i in range(self._batch)]
             before = (*frames.previous_seeds, *frames.seeds[:start])
             noise = [
-                source.fields(frames.seeds[start : start + used], shape, before)
+                source.fields(frames.seeds[start : start + used], shape, before, frames.stream_seed)
                 for source, shape in zip(self._device_noise, shapes, strict=True)
             ]
             noise = [torch.cat([n, n[:1].expand(self._batch - used, -1, -1, -1)]) for n in noise]
@@ -178,7 +192,7 @@ class TwoStageModel:
     ) -> tuple[np.ndarray, ...]:
         seeds = (*frames.previous_seeds, *frames.seeds[: index + 1])
         noise = [
-            torch.from_numpy(source.field(seeds, shape)).unsqueeze(0)
+            torch.from_numpy(source.field(seeds, shape, frames.stream_seed)).unsqueeze(0)
             for source, shape in zip(self._noise, shapes, strict=True)
         ]
         return tuple(v.numpy() for v in self._run(self._inputs(frames, [index]), noise, size))
