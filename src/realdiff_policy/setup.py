@@ -10,7 +10,7 @@ setup(
         ("share/ament_index/resource_index/packages", ["resource/" + package_name]),
         ("share/" + package_name, ["package.xml"]),
     ],
-    package_data={package_name: ["py.typed"]},
+    package_data={package_name: ["py.typed", "bundles/*/*"]},
     install_requires=["setuptools"],
     extras_require={"test": ["pytest"]},
     zip_safe=False,

@@ -14,7 +14,7 @@ from realdiff_core.bag import BagReader
 from realdiff_core.episode import decode_image
 from realdiff_core.errors import ConfigError
 from realdiff_core.topics import COLOR_IMAGE
-from realdiff_policy.bundle_path import find_bundle
+from realdiff_policy.bundle_path import RECORD_FILE, find_bundle
 
 from realdiff_experiments.report.demo import DemoReport
 from realdiff_experiments.report.html import Figure
@@ -71,7 +71,8 @@ def add_trial(report: DemoReport, trial: TrialRun) -> None:
     outcome = record["outcome"] + (f" ({record['failure_category']})" if record["failure_category"] else "")
     report.add_text(
         "The policy at work",
-        f"Diffusion Policy, trained on enhanced depth, in closed loop over DDS: camera, policy, safety gate, arm. "
+        f"Diffusion Policy, trained on {_trained_on(trial.bundle)} depth, in closed loop over DDS: camera, policy, "
+        f"safety gate, arm. "
         f"Outcome of this one trial: {outcome} after {record['duration_s']:.1f} s. One trial says little; success "
         "rates with intervals come from `ros2 run realdiff_experiments rollout`.",
     )
@@ -86,6 +87,12 @@ def add_trial(report: DemoReport, trial: TrialRun) -> None:
             ("depth in front of the policy", str(record["depth"])),
         ],
     )
+
+
+def _trained_on(bundle: Path) -> str:
+    """Kinds of depth in a policy's training, by share."""
+    shares = json.loads((bundle / RECORD_FILE).read_text())["contract"]["trained_on"]
+    return " and ".join(f"{kind} ({share:.0%})" if len(shares) > 1 else kind for kind, share in shares.items())
 
 
 def _pictures(bag: Path) -> list[Figure]:

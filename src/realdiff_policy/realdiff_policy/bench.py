@@ -12,6 +12,8 @@ from typing import Any
 
 from realdiff_core.cli import parser, run_command
 
+from realdiff_policy.bundle_path import BUNDLE_HELP, find_bundle
+
 Figure = dict[str, Any]
 
 COMMAND = "ros2 run realdiff_policy bench"
@@ -19,7 +21,7 @@ CPU_TARGET_MS, GPU_TARGET_MS = 100.0, 15.0
 """What the project asks of one chunk: on two CPU cores, on an H100."""
 
 _EXAMPLES = """\
-  ros2 run realdiff_policy bench --bundle bundles/can_to_plate
+  ros2 run realdiff_policy bench --bundle can_to_plate
   ros2 run realdiff_policy bench --data clean --policy diffusion_policy --device cuda
   ros2 run realdiff_policy bench --data clean --policy diffusion_policy --device cuda --lerobot
 
@@ -157,7 +159,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Returns the argument parser."""
     arguments = parser("Time a policy: one chunk of a bundle, training steps.", _EXAMPLES, "bench")
     add = arguments.add_argument
-    add("--bundle", type=Path, help="time one chunk of this bundle")
+    add("--bundle", help=f"time one chunk of a bundle: {BUNDLE_HELP}")
     add("--data", metavar="DIR", action="append", default=[], help="time training steps on these episode bags")
     add("--policy", default="diffusion_policy", help="settings from config/policies (default: %(default)s)")
     add("--config", type=Path, help="settings from a YAML file of your own instead")
@@ -173,7 +175,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Measures and prints."""
     figures: list[Figure] = []
     if arguments.bundle:
-        figures += inference(arguments.bundle, arguments.device, arguments.repeat)
+        figures += inference(find_bundle(arguments.bundle), arguments.device, arguments.repeat)
     if arguments.data:
         figures += training(arguments, arguments.repeat)
     if arguments.json:

@@ -9,6 +9,8 @@ from realdiff_core.errors import ConfigError
 
 RECORD_FILE = "policy.json"
 
+BUNDLE_HELP = "folder of a bundle, or name of one that ships or lies in $REALDIFF_BUNDLES; or `policy` folder of a run"
+
 
 def bundle_folders() -> list[Path]:
     """Folders in which bundles are looked for by name, in order."""

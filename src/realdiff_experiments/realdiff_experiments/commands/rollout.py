@@ -11,9 +11,10 @@ from pathlib import Path
 
 from realdiff_core.cli import parser, progress, run_command
 from realdiff_core.errors import OutputError
+from realdiff_policy.bundle_path import BUNDLE_HELP, find_bundle
 
 _EXAMPLES = """\
-  ros2 run realdiff_experiments rollout --policy bundles/can_to_plate --task can_to_plate
+  ros2 run realdiff_experiments rollout --policy can_to_plate --task can_to_plate
   ros2 run realdiff_experiments rollout --policy RUN/policy --task can_to_plate --sensor stereo --trials 30 -o results
 
 30 trials are 10 object positions, 3 times each. The policy runs behind the same run time and safety gate as on the
@@ -27,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
         "Run a policy in the simulator and report its success with a 95 % interval.", _EXAMPLES, "rollout"
     )
     add = arguments.add_argument
-    add("--policy", metavar="BUNDLE", type=Path, required=True, help="bundle, or `policy` folder of a training run")
+    add("--policy", metavar="BUNDLE", required=True, help=BUNDLE_HELP)
     add("--task", required=True, help="task name, or a task's YAML file")
     add("--sensor", choices=("clean", "stereo"), default="clean", help="depth sensor (default: clean)")
     add("--trials", type=int, default=30, help="trials: positions times 3 (default: 30)")
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     from realdiff_experiments.rollouts.trial import Trial, TrialSettings
 
     protocol = Protocol(
-        bundle=arguments.policy,
+        bundle=find_bundle(arguments.policy),
         task=arguments.task,
         trials=arguments.trials,
         settings=TrialSettings(sensor=arguments.sensor, latency_s=arguments.latency, execute=arguments.execute),

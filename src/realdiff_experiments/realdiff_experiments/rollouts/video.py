@@ -45,7 +45,11 @@ class VideoWriter:
             size = (picture.shape[1], picture.shape[0])
             self._writer = cv2.VideoWriter(str(self._path), cv2.VideoWriter.fourcc(*"VP80"), self._rate_hz, size)
             if not self._writer.isOpened():
-                raise OutputError("the video can't be written", where=self._path, next_step="leave --videos out")
+                raise OutputError(
+                    "the video can't be written",
+                    where=self._path,
+                    next_step="leave -o out: without it there are no videos",
+                )
         self._writer.write(picture)
 
     def __exit__(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from realdiff_core.cli import parser, run_command
 
+from realdiff_policy.bundle_path import BUNDLE_HELP, find_bundle
+
 _EXAMPLES = """\
-  ros2 run realdiff_policy inspect bundles/can_to_plate
+  ros2 run realdiff_policy inspect can_to_plate
   ros2 run realdiff_policy inspect bundles/can_to_plate --json
 """
 
@@ -18,7 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     arguments = parser(
         "Print what a policy bundle expects of camera and robot, and what it gives.", _EXAMPLES, "inspect"
     )
-    arguments.add_argument("bundle", metavar="BUNDLE", type=Path, help="bundle, or `policy` folder of a training run")
+    arguments.add_argument("bundle", metavar="BUNDLE", help=BUNDLE_HELP)
     arguments.add_argument("--json", action="store_true", help="print the whole record as JSON")
     return arguments
 
@@ -27,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints."""
     from realdiff_policy.policies.diffusion_policy.checkpoint import read_record
 
-    record = read_record(arguments.bundle)
+    record = read_record(find_bundle(arguments.bundle))
     if arguments.json:
         print(record.model_dump_json(indent=1))
         return 0
