@@ -1,4 +1,4 @@
-"""A fixed part in the noise: the same bytes for bag and live stream, on any batch size; keyed by seed, topic and draw."""
+"""A fixed part in the noise: the same bytes for bag, live stream and any batch; keyed by seed, topic and draw."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from realdiff_core.errors import ConfigError
 _EXAMPLES = """\
   ros2 run realdiff_enhancer statistics --pairs tron=pairs/tron:d435 --models none disparity two_stage -o statistics
   ros2 run realdiff_enhancer statistics --clip desk=STATIC_BAG:d435 --sigma-px 0.13 --models two_stage -o time
+  ros2 run realdiff_enhancer statistics --clip desk=STATIC_BAG:d435 --models two_stage --fit-temporal -o time
 
 output:
   OUT/statistics.md    A1 moments by depth, A2 KL, TV and bounds, A3 support, noise over time
@@ -33,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--steps", type=int, help="sampling steps a stage, for models that sample")
     add("--profile", default="d435", help="camera profile where none is named (default: d435)")
     add("--sigma-px", type=float, metavar="PX", help="σ of the clips' whole error, px of disparity, from pairs")
+    add("--fit-temporal", action="store_true", help="fit the models' settings over time to each clip")
     add("--focal", nargs=4, type=float, metavar="PX", help="fx fy cx cy of clips that are folders without intrinsics")
     add("--limit", type=int, metavar="N", help="read at most N frames of a clip")
     add("--seed", type=int, default=0, help="seeds models and resamples (default: 0)")
@@ -56,10 +58,13 @@ def statistics(options: argparse.Namespace, command: str) -> int:
     from realdiff_enhancer.evaluation.output import output_folder, run_description
     from realdiff_enhancer.evaluation.pairs import load_scene, parse_scene
     from realdiff_enhancer.evaluation.runner import EvaluationSettings
+    from realdiff_enhancer.evaluation.temporal_fit import fit_temporal
     from realdiff_enhancer.models.registry import create_model
 
     if not options.pairs and not options.clip:
         raise ConfigError("nothing to measure", expected="--pairs or --clip", next_step="name a scene or a clip")
+    if options.fit_temporal and not (options.clip and options.models):
+        raise ConfigError("nothing to fit", expected="--clip and --models", next_step="name a clip and a model")
     if options.sigma_px is not None and not options.sigma_px > 0:
         raise ConfigError("--sigma-px is too small", expected="> 0", got=options.sigma_px)
     for name, value, least in (("--resamples", options.resamples, 1), ("--max-frames", options.max_frames, 4)):
@@ -82,7 +87,7 @@ def statistics(options: argparse.Namespace, command: str) -> int:
 
     with output_folder(options.output, options.overwrite, marker="statistics.csv") as folder:
         results = [measure_assumptions(scene, models(scene.profile.name), settings, report) for scene in scenes]
-        clips = []
+        clips, fits = [], []
         for text in options.clip:
             argument = parse_scene(text, options.profile)
             profile = camera_profile(argument.profile)
@@ -90,20 +95,15 @@ def statistics(options: argparse.Namespace, command: str) -> int:
             reading = SequenceOptions(baseline_m=profile.baseline_m, focal=focal, limit=options.limit)
             report(f"{argument.name}: reading")
             sequence = read_sequence(argument.folder, reading)
+            made = models(argument.profile)
             clips.append(
-                measure_clip(
-                    argument.name,
-                    argument.folder,
-                    sequence,
-                    profile,
-                    models(argument.profile),
-                    options.sigma_px,
-                    options.seed,
-                )
+                measure_clip(argument.name, argument.folder, sequence, profile, made, options.sigma_px, options.seed)
             )
+            if options.fit_temporal:
+                fits += [fit_temporal(argument.name, sequence, profile, m, options.seed, report) for m in made]
         run = run_description(command, settings, options.steps)
-        (folder / "statistics.md").write_text(page.markdown(results, clips, run), encoding="utf-8")
-        page.write_csv(folder / "statistics.csv", results, clips)
+        (folder / "statistics.md").write_text(page.markdown(results, clips, run, fits), encoding="utf-8")
+        page.write_csv(folder / "statistics.csv", results, clips, fits)
         (folder / "figures").mkdir()
         for result in results:
             page.figure(folder / "figures" / f"{result.scene.name}_assumptions.png", result)

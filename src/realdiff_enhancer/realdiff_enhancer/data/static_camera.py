@@ -139,6 +139,23 @@ def make_static_pairs(
         advance(1)
 
 
+def evened_error(disparity_px: npt.NDArray[np.float32], config: StaticConfig | None = None) -> npt.NDArray[np.float32]:
+    """Error of every frame on locally flat surfaces: what is measured minus the local plane through the time's median.
+
+    No clean depth is needed, so a camera and a model can be measured alike. Error smoother than the window of the fit
+    counts as surface.
+
+    Args:
+        disparity_px: float32 [N, H, W], pixels of disparity, NaN = hole; from a camera at rest.
+        config: windows and limits of the fit.
+
+    Returns:
+        float32 [N, H, W], pixels, NaN in holes and where no surface is flat.
+    """
+    level, flat = even_planes(_median(disparity_px), config or StaticConfig())
+    return np.where(flat, disparity_px - level, np.float32(np.nan)).astype(np.float32)
+
+
 def _median(disparity: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Median over time of what is measured, NaN where nothing ever is; row by row to bound the memory."""
     count = np.isfinite(disparity).sum(axis=0)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from realdiff_core.camera import CameraModel
 from realdiff_core.config import CameraProfile
 from realdiff_core.errors import RealdiffError
-from realdiff_core.seeds import frame_seed
+from realdiff_core.seeds import frame_seed, stream_seed
 from realdiff_core.topics import ALIGNED_DEPTH_IMAGE
 
 from realdiff_enhancer.data.pair_maker import DepthSequence
@@ -19,6 +19,9 @@ from realdiff_enhancer.data.static_camera import fuse_static
 from realdiff_enhancer.evaluation.runner import REAL
 from realdiff_enhancer.metrics.temporal import TemporalStatistics, temporal_statistics_of_clip
 from realdiff_enhancer.models.base import DepthFrames, DepthModel
+
+#: Between exposures at 30 Hz.
+_PERIOD_NS = 33_333_333
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,7 @@ def measure_clip(
         RealdiffError: a model needs colour, which clips come without.
     """
     scene = fuse_static(sequence)
-    height, width = scene.clean_m.shape
-    matrix = sequence.K
-    camera = CameraModel(
-        width, height, matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2], baseline_m=profile.baseline_m
-    )
+    camera = clip_camera(sequence, profile)
     still = ~np.asarray(scene.moving.any(axis=0))
     usable = still & scene.flat
     factor = camera.disparity_factor
@@ -81,7 +80,7 @@ def measure_clip(
     sigmas: dict[str, float] = {}
     for model in models:
         try:
-            depth = _enhanced(model, scene.clean_m, camera, len(sequence.depths_m), seed)
+            depth = enhanced_clip(model, scene.clean_m, camera, sequence.numbers, seed)
         except RealdiffError as refusal:
             raise refusal.at(path) from None
         sources[model.name] = _statistics(depth, factor, usable, still)
@@ -97,14 +96,38 @@ def _statistics(
     return temporal_statistics_of_clip([factor / depth for depth in depths], usable, still)
 
 
-def _enhanced(
-    model: DepthModel, clean: NDArray[np.float32], camera: CameraModel, frames: int, seed: int
+def clip_camera(sequence: DepthSequence, profile: CameraProfile) -> CameraModel:
+    """The clip's intrinsics with the profile's baseline."""
+    height, width = sequence.depths_m[0].shape
+    matrix = sequence.K
+    return CameraModel(
+        width, height, matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2], baseline_m=profile.baseline_m
+    )
+
+
+def enhanced_clip(
+    model: DepthModel, clean: NDArray[np.float32], camera: CameraModel, numbers: Sequence[int], seed: int
 ) -> list[NDArray[np.float32]]:
-    """The clean scene, enhanced as consecutive frames at 30 Hz and rounded to whole mm like recorded depth."""
-    seeds = [frame_seed(seed, ALIGNED_DEPTH_IMAGE, index * 33_333_333) for index in range(frames)]
+    """The clean scene, enhanced as some of the exposures of a stream and rounded to whole mm like recorded depth.
+
+    Args:
+        model: the model.
+        clean: float32 [H, W], m.
+        camera: its camera.
+        numbers: of the exposures, ascending. Those between them get seeds, too: noise decays over the real time.
+        seed: of the stream.
+
+    Returns:
+        float32 [H, W] each, m, NaN = hole.
+
+    Raises:
+        RealdiffError: the model needs colour, which clips come without.
+    """
+    fixed = stream_seed(seed, ALIGNED_DEPTH_IMAGE)
     images = []
-    for index, own in enumerate(seeds):
-        previous = tuple(seeds[max(0, index - model.history) : index])
-        image = model.enhance(DepthFrames(clean[None], None, camera, (own,), previous)).depth[0]
-        images.append((np.round(image * 1000) / 1000).astype(np.float32))
+    for number in numbers:
+        first = max(numbers[0], number - model.history)
+        seeds = [frame_seed(seed, ALIGNED_DEPTH_IMAGE, n * _PERIOD_NS) for n in range(first, number + 1)]
+        frames = DepthFrames(clean[None], None, camera, (seeds[-1],), tuple(seeds[:-1]), fixed)
+        images.append((np.round(model.enhance(frames).depth[0] * 1000) / 1000).astype(np.float32))
     return images

@@ -15,6 +15,7 @@ from realdiff_enhancer.evaluation.clips import ClipResult
 from realdiff_enhancer.evaluation.figures import source_colour
 from realdiff_enhancer.evaluation.runner import REAL
 from realdiff_enhancer.evaluation.tables import MIN_FRAMES, number, table, with_interval
+from realdiff_enhancer.evaluation.temporal_fit import TemporalFit
 from realdiff_enhancer.metrics.bins import DEPTH_BINS
 from realdiff_enhancer.metrics.bootstrap import Estimate
 
@@ -37,17 +38,28 @@ _A3 = (
 _TIME = (
     "Clips of a camera at rest; a model's row is the model on the clip's fused depth. √D(k): standard deviation of "
     "the change over k frames. ρ(k) = 1 − D(k)/(2σ²) needs σ of the whole error (from pairs: `--sigma-px`); *AR(1)*: "
-    "the coefficient that fits ρ(k) best, to be given to a model as `temporal.correlation`."
+    "the coefficient that fits ρ(k) best. k counts the frames read."
+)
+_FIT = (
+    "Correlation over k exposures of the error on locally flat surfaces, against the plane through the median over "
+    "time; camera and model are measured alike. *needed*: the correlation that the model's noise must have for the "
+    "camera's to come out, from its response below. s + (1 − s)·aᵏ is fitted to it: s is the share that never changes."
 )
 
 
-def markdown(scenes: Sequence[SceneAssumptions], clips: Sequence[ClipResult], run: Mapping[str, Any]) -> str:
+def markdown(
+    scenes: Sequence[SceneAssumptions],
+    clips: Sequence[ClipResult],
+    run: Mapping[str, Any],
+    fits: Sequence[TemporalFit] = (),
+) -> str:
     """Write the page.
 
     Args:
         scenes: one a scene.
         clips: one a clip.
         run: command, seed, hardware.
+        fits: one a clip and model.
     """
     lines = ["# Statistics of the noise: what learning it rests on", "", f"`{run['command']}`", ""]
     lines += [f"Seed {run['seed']}, {run['hardware']}. Brackets: 95 % intervals (bootstrap over blocks of frames).", ""]
@@ -63,6 +75,8 @@ def markdown(scenes: Sequence[SceneAssumptions], clips: Sequence[ClipResult], ru
         lines += ["## Noise over time", "", _TIME, ""]
         for clip in clips:
             lines += _clip(clip)
+    for fit in fits:
+        lines += _fit(fit)
     return "\n".join(lines)
 
 
@@ -145,6 +159,24 @@ def _clip(clip: ClipResult) -> list[str]:
     return table(f"{clip.name}: {frames} frames", "", header, rows)
 
 
+def _fit(fit: TemporalFit) -> list[str]:
+    header = ["k [exposures]", *(str(lag) for lag in fit.lags)]
+    named = {"camera": fit.camera, "needed of the noise": fit.needed, "fitted to it": fit.setting.at(fit.lags)}
+    named |= {"model as it is": fit.before, "model with the fit": fit.after}
+    rows = [[name, *(number(v, 3) for v in values)] for name, values in named.items()]
+    lines = table(f"{fit.clip}: `{fit.model}` fitted", _FIT, header, rows)
+    halves = " and ".join(f"s = {h.static_share:.3f}, a = {h.correlation:.2f}" for h in fit.halves)
+    before, after = fit.misfit
+    response = ", ".join(f"{c:g} → {g:.3f}" for c, g in zip(fit.noise, fit.response, strict=True))
+    return [
+        *lines,
+        f"**s = {fit.setting.static_share:.3f}, a = {fit.setting.correlation:.2f}** (halves of the clip: {halves}). "
+        f"RMS error of the model's correlation: {before:.3f} as it is, {after:.3f} with the fit. "
+        f"Response, correlation of the noise → of the error: {response}.",
+        "",
+    ]
+
+
 def ar1_text(clip: ClipResult, name: str) -> str:
     """The AR(1) coefficient of a source, or a dash where the clip and σ contradict each other."""
     sigma = clip.sigma_of(name)
@@ -156,7 +188,9 @@ def ar1_text(clip: ClipResult, name: str) -> str:
         return "– (jitter over σ)"
 
 
-def write_csv(path: Path, scenes: Sequence[SceneAssumptions], clips: Sequence[ClipResult]) -> None:
+def write_csv(
+    path: Path, scenes: Sequence[SceneAssumptions], clips: Sequence[ClipResult], fits: Sequence[TemporalFit] = ()
+) -> None:
     """Write every number as one row: scene, source, metric, bin, value, low, high."""
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
@@ -186,6 +220,13 @@ def write_csv(path: Path, scenes: Sequence[SceneAssumptions], clips: Sequence[Cl
                 writer.writerow((clip.name, name, "hole_persistence", "", statistics.hole_persistence, "", ""))
                 writer.writerow((clip.name, name, "hole_appearance", "", statistics.hole_appearance, "", ""))
                 writer.writerow((clip.name, name, "ar1", "", ar1_text(clip, name), "", ""))
+        for fit in fits:
+            for metric, value in (("static_share", fit.setting.static_share), ("correlation", fit.setting.correlation)):
+                writer.writerow((fit.clip, fit.model, f"fitted_{metric}", "", value, "", ""))
+            correlations = {"camera": fit.camera, "before": fit.before, "after": fit.after}
+            for metric, values in correlations.items():
+                for lag, value in zip(fit.lags, values, strict=True):
+                    writer.writerow((fit.clip, fit.model, f"error_correlation_{metric}", lag, value, "", ""))
 
 
 def figure(path: Path, scene: SceneAssumptions) -> None:

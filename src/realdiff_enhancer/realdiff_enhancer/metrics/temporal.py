@@ -4,7 +4,8 @@ What a camera at rest measures is the scene, plus an error that never changes (i
 The difference of two frames k apart holds only what changed, so its variance D(k), the structure function, is known
 without clean depth. With the variance σ² of the whole error (from pairs, :mod:`~realdiff_enhancer.metrics.residual`)
 the frame-to-frame correlation of the error is ρ(k) = 1 − D(k) / (2σ²). An AR(1) process has ρ(k) = aᵏ: ``ar1`` is the
-coefficient with the least squared error over the lags, the figure to give to a model's ``temporal.correlation``.
+coefficient with the least squared error over the lags. A fixed part beside it, of share s of the variance, gives
+ρ(k) = s + (1 − s)·aᵏ: :func:`fit_fixed_and_ar1`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ _LARGEST_STEP_PX = 1.0
 _MIN_PIXELS = 1000
 #: A correlation may come out this far below 0 by chance and rounding.
 _CHANCE = 0.2
+_LARGEST_AR1 = 0.95
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,70 @@ class TemporalStatistics:
             lambda a: float(((a**self.lags - measured) ** 2).sum()), bounds=(0.0, 1.0 - 1e-6), method="bounded"
         )
         return float(fit.x)
+
+
+@dataclass(frozen=True)
+class FixedAndAr1:
+    """Noise of which a share never changes: ρ(k) = s + (1 − s)·aᵏ.
+
+    Attributes:
+        static_share: s, in [0, 1].
+        correlation: a, of the rest between consecutive frames, in [0, 0.95].
+    """
+
+    static_share: float
+    correlation: float
+
+    def at(self, lags: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Correlation over each lag, float64 [L]."""
+        return np.asarray(self.static_share + (1.0 - self.static_share) * self.correlation**lags)
+
+
+def fit_fixed_and_ar1(lags: NDArray[np.int64], correlation: NDArray[np.floating]) -> FixedAndAr1:
+    """The share and the coefficient with the least squared error over the lags.
+
+    For every a of a grid the best s is that of a linear regression; of equals the smallest a is taken. What decays
+    slower than the grid's largest a can't be told from a fixed part in a clip of seconds.
+
+    Args:
+        lags: int [L], frames.
+        correlation: [L], over these lags.
+    """
+    grid = np.arange(0.0, _LARGEST_AR1 + 1e-9, 0.01)
+    decay = grid[:, None] ** lags
+    share = ((correlation - decay) * (1 - decay)).sum(1) / ((1 - decay) ** 2).sum(1)
+    share = np.clip(share, 0.0, 1.0)
+    misfit = np.square(share[:, None] + (1 - share[:, None]) * decay - correlation).sum(1)
+    best = int(misfit.argmin())
+    return FixedAndAr1(float(share[best]), float(grid[best]))
+
+
+def error_correlation(error_px: NDArray[np.floating], lags: Sequence[int]) -> NDArray[np.float64]:
+    """Correlation of a clip's error over each lag, from the pixels that are valid in both frames.
+
+    Args:
+        error_px: [N, ...], pixels of disparity, NaN = unknown. Errors over 1 px (flickering edges) are left out.
+        lags: distances in frames, each below N.
+
+    Returns:
+        float64 [L]: Σ e(t)·e(t+k) / ½Σ (e(t)² + e(t+k)²), over all t and pixels.
+
+    Raises:
+        DepthError: too few pixels are known.
+    """
+    error = np.where(np.abs(error_px) < _LARGEST_STEP_PX, error_px, np.nan).astype(np.float64)
+    result = []
+    for lag in lags:
+        earlier, later = error[:-lag], error[lag:]
+        both = np.isfinite(earlier) & np.isfinite(later)
+        if both.sum() < _MIN_PIXELS:
+            raise DepthError(
+                "the clip has too few pixels to compare over time", expected=f"≥ {_MIN_PIXELS}", got=int(both.sum())
+            )
+        a, b = earlier[both], later[both]
+        power = 0.5 * float((a * a + b * b).sum())
+        result.append(float((a * b).sum()) / power if power > 0 else float("nan"))
+    return np.array(result)
 
 
 def temporal_statistics_of_clip(
