@@ -192,10 +192,14 @@ def libfranka(value):
 
 
 def included(package, file, arguments):
-    """Another package's launch file, whose arguments stay its own."""
+    """Another package's launch file, whose arguments stay its own.
+
+    Nor does it see ours: rs_launch.py, too, has an `output`, and takes a folder for trials as the name of a log.
+    """
     path = PathJoinSubstitution([FindPackageShare(package), "launch", file])
     source = PythonLaunchDescriptionSource(path)
-    return GroupAction([IncludeLaunchDescription(source, launch_arguments=list(arguments.items()))])
+    include = IncludeLaunchDescription(source, launch_arguments=list(arguments.items()))
+    return GroupAction([include], scoped=True, forwarding=False)
 
 
 def policy_node(value, bundle, simulated):
