@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,11 @@ from franka_msgs.action import Grasp, Move
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from realdiff_core.camera import CameraModel
 from realdiff_core.image import numpy_to_image_fields
+from realdiff_core.provenance import DepthKind
 from realdiff_policy.contract import ARM_JOINTS
 from realdiff_policy.node_inputs import FINGER_JOINTS
 from realdiff_policy.robot.messages import nanoseconds, time_message
@@ -33,6 +36,7 @@ from std_msgs.msg import Float64, String
 from trajectory_msgs.msg import JointTrajectory
 
 from realdiff_core import topics
+from realdiff_msgs.msg import Provenance
 
 STEP_S = 0.01
 
@@ -40,7 +44,7 @@ STEP_S = 0.01
 class FakeCell(Node):
     """Camera at 20 Hz, joints at 50 Hz, hand at 20 Hz, its own clock at 100 Hz."""
 
-    def __init__(self, width: int, height: int) -> None:
+    def __init__(self, width: int, height: int, gripper: str) -> None:
         super().__init__("fake_cell")
         self.now_ns = 1_000_000_000
         self.limits = motion_limits(robot_config("fr3"))
@@ -63,7 +67,9 @@ class FakeCell(Node):
         self.depth_out = self.create_publisher(Image, topics.ALIGNED_DEPTH_IMAGE, 10)
         self.depth_info_out = self.create_publisher(CameraInfo, topics.ALIGNED_DEPTH_INFO, 10)
         self.joints_out = self.create_publisher(JointState, topics.JOINT_STATES, 10)
-        self.gripper_out = self.create_publisher(JointState, topics.GRIPPER_JOINT_STATES, 10)
+        self.gripper_out = self.create_publisher(JointState, f"/{gripper}/joint_states", 10)
+        latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+        self.provenance_out = self.create_publisher(Provenance, topics.PROVENANCE, latched)
         self.jump_out = self.create_publisher(Float64, "/fake_cell/jump", 100)
         self.create_subscription(String, "/fake_cell/order", self.on_order, 10)
         self.create_subscription(JointTrajectory, topics.ARM_TRAJECTORY, self.follow, 10)
@@ -72,8 +78,8 @@ class FakeCell(Node):
                 self, FollowJointTrajectory, "/fr3_arm_controller/follow_joint_trajectory", self.execute,
                 goal_callback=self.on_arm_goal, cancel_callback=lambda _: CancelResponse.ACCEPT,
             ),
-            ActionServer(self, Move, "/franka_gripper/move", self.move, goal_callback=self.on_gripper_goal),
-            ActionServer(self, Grasp, "/franka_gripper/grasp", self.grasp, goal_callback=self.on_gripper_goal),
+            ActionServer(self, Move, f"/{gripper}/move", self.move, goal_callback=self.on_gripper_goal),
+            ActionServer(self, Grasp, f"/{gripper}/grasp", self.grasp, goal_callback=self.on_gripper_goal),
         ]  # fmt: skip
 
     def on_order(self, message: String) -> None:
@@ -88,6 +94,12 @@ class FakeCell(Node):
             self.arm_accepts = rest == "on"
         elif verb == "gripper":
             self.gripper_accepts = rest == "on"
+        elif verb == "lens":  # focal length, as a share of the contract's
+            shape = contract(width=self.model.width, height=self.model.height).colour
+            focal = {"fx": shape.fx * float(rest), "fy": shape.fy * float(rest)}
+            self.model = replace(self.model, **focal)
+        elif verb == "depth_is":
+            self.say_provenance(rest)
         elif verb == "freeze":
             self.frozen = self.pictures() if rest == "on" else None
         elif verb == "abort":
@@ -98,6 +110,11 @@ class FakeCell(Node):
             self.now_ns -= back
             old = self.trajectory
             self.trajectory = Trajectory(old.start_ns - back, old.times_s, old.positions, old.velocities)
+
+    def say_provenance(self, kind: str) -> None:
+        """What an enhancer, a simulator or a trial say about the depth topic."""
+        value = DepthKind(kind).msg_value
+        self.provenance_out.publish(Provenance(topics=[topics.ALIGNED_DEPTH_IMAGE], kinds=[value]))
 
     # -- arm -----------------------------------------------------------------------------------------------------------
 
@@ -203,7 +220,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     width, height = (int(value) for value in sys.argv[1:3]) if len(sys.argv) > 2 else (32, 24)
-    cell = FakeCell(width, height)
+    cell = FakeCell(width, height, sys.argv[3] if len(sys.argv) > 3 else "franka_gripper")
     executor = SingleThreadedExecutor()
     executor.add_node(cell)
     due = time.monotonic()
