@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,14 @@ from realdiff_enhancer.bag_enhancer import enhance
 from realdiff_enhancer.job import EnhanceOptions
 from realdiff_enhancer.models import DepthFrames, DepthModel
 from realdiff_enhancer.models.disparity import DisparityModel
+from realdiff_enhancer.models.noise import FIXED_LAYERS
 from realdiff_enhancer.stream import StreamEnhancer
 
 from realdiff_core import topics
 
 torch = pytest.importorskip("torch")
 
+from realdiff_enhancer.two_stage.conditioning import surface_layers  # noqa: E402
 from realdiff_enhancer.two_stage.config import NetworkConfig, TwoStageConfig  # noqa: E402
 from realdiff_enhancer.two_stage.networks import make_coarse, make_fine  # noqa: E402
 from realdiff_enhancer.two_stage.pipeline import TwoStageModel  # noqa: E402
@@ -75,8 +76,8 @@ def test_the_share_decides_how_alike_far_frames_are(name: str) -> None:
 
 def test_without_a_fixed_part_nothing_changes() -> None:
     """The bytes of models made before there was one: stream seeds are ignored."""
-    plain, model = DisparityModel.from_config(PROFILE), make_model("disparity", 0.0, 0.93)
-    expected = plain.enhance(replace(frames(3), stream_seed=None)).depth
+    model = make_model("disparity", 0.0, 0.93)
+    expected = model.enhance(frames(3, stream=None)).depth
     assert np.array_equal(model.enhance(frames(3)).depth, expected, equal_nan=True)
 
 
@@ -112,3 +113,34 @@ def test_fixed_part_is_keyed_by_seed_topic_and_draw(tmp_path: Path) -> None:
     for index, one in enumerate(results):
         assert not any(np.array_equal(one, other, equal_nan=True) for other in results[:index])
     assert len({stream_seed(seed, topic, draw) for seed, draw in ((0, 0), (0, 1), (1, 0)) for topic in "ab"}) == 6
+
+
+def test_what_moves_leaves_its_pattern_and_what_rests_keeps_it() -> None:
+    """A box comes 0.1 m nearer: its error is another one, the wall's is not."""
+    torch.manual_seed(3)
+    model = make_model("two_stage", 1.0)
+    depth = np.full((2, 64, 96), 0.9, np.float32)
+    depth[0, 16:48, 32:64], depth[1, 16:48, 32:64] = 0.7, 0.6
+    noisy = model.enhance(DepthFrames(depth, None, CAMERA, (1, 2), (), 5)).depth
+    error = CAMERA.disparity_factor / noisy - CAMERA.disparity_factor / depth
+
+    def correlation(region: tuple[slice, slice]) -> float:
+        one, two = error[0][region], error[1][region]
+        both = np.isfinite(one) & np.isfinite(two)
+        return float(np.corrcoef(one[both], two[both])[0, 1])
+
+    assert correlation(np.s_[:, 76:]) > 0.9
+    assert correlation(np.s_[20:44, 36:60]) < 0.5
+
+
+def test_surfaces_are_steps_of_the_sensors_own_disparity() -> None:
+    config = TwoStageConfig()
+    depth = torch.full((1, 64, 96), 0.8)
+    depth[:, :, 48:] = float("nan")
+    layers = surface_layers(depth, (64, 96), (8, 12), config)
+    assert layers.shape == (1, 8, 12) and layers.dtype == torch.int64
+    expected = int(config.codec.disparity_factor / 0.8 / config.temporal.surface_step_px) % FIXED_LAYERS
+    assert (layers[..., :6] == expected).all() and (layers[..., 6:] == 0).all()
+    # An image of twice the focal length shows the same surfaces; what pads it is unknown.
+    wide = surface_layers(torch.full((1, 128, 192), 0.8), (60, 96), (8, 12), config)
+    assert (wide[:, :7] == expected).all()

@@ -29,11 +29,12 @@ def wall(z: float, frames: int = 1) -> np.ndarray:
 
 
 def enhance(
-    model: DepthModel, depth: np.ndarray, *, start: int = 0, every: tuple[int, ...] | None = None
+    model: DepthModel, depth: np.ndarray, *, start: int = 0, every: tuple[int, ...] | None = None, stream: int = 0
 ) -> np.ndarray:
     every = every or seeds(start + len(depth))
     previous = every[max(0, start - model.history) : start]
-    return model.enhance(DepthFrames(depth, None, CAMERA, every[start : start + len(depth)], previous)).depth
+    own = every[start : start + len(depth)]
+    return model.enhance(DepthFrames(depth, None, CAMERA, own, previous, stream)).depth
 
 
 def disparity_error(noisy: np.ndarray, z: float) -> np.ndarray:
@@ -49,14 +50,14 @@ def test_frames_do_not_depend_on_batches(name: str, splits: list[int], seed: int
     depth = rng.uniform(0.2, 4.5, (20, 30, 40)).astype(np.float32)
     depth[rng.random(depth.shape) < 0.1] = np.nan
     every = seeds(20, seed)
-    whole = create_model(name, profile=PROFILE).enhance(DepthFrames(depth, None, camera, every)).depth
+    whole = create_model(name, profile=PROFILE).enhance(DepthFrames(depth, None, camera, every, (), 9)).depth
     model = create_model(name, profile=PROFILE)
     at, parts = 0, []
     for size in [*splits, 20]:
         end = min(20, at + size)
         if end > at:
             previous = every[max(0, at - model.history) : at]
-            parts.append(model.enhance(DepthFrames(depth[at:end], None, camera, every[at:end], previous)).depth)
+            parts.append(model.enhance(DepthFrames(depth[at:end], None, camera, every[at:end], previous, 9)).depth)
         at = end
     assert np.array_equal(whole, np.concatenate(parts), equal_nan=True)
 
@@ -71,7 +72,7 @@ def test_any_depth_gives_sane_depth(name: str, data: st.DataObject) -> None:
     depth = np.resize(np.array(flat, np.float32), (1, height, width))
     camera = CameraModel(width, height, 30, 30, width / 2, height / 2, baseline_m=PROFILE.baseline_m)
     before = depth.copy()
-    noisy = create_model(name, profile=PROFILE).enhance(DepthFrames(depth, None, camera, (1,))).depth
+    noisy = create_model(name, profile=PROFILE).enhance(DepthFrames(depth, None, camera, (1,), (), 2)).depth
     assert noisy.dtype == np.float32 and noisy.shape == depth.shape
     assert np.array_equal(depth, before, equal_nan=True)
     finite = noisy[np.isfinite(noisy)]
@@ -101,7 +102,7 @@ def test_gaussian_noise_is_independent_in_space_and_time() -> None:
 def test_disparity_noise_has_the_promised_size_and_structure() -> None:
     model = create_model("disparity", profile=PROFILE)
     z, parameters = 1.0, model.parameters
-    frames = np.concatenate([enhance(model, wall(z), every=seeds(1, k)) for k in range(12)])
+    frames = np.concatenate([enhance(model, wall(z), every=seeds(1, k), stream=k) for k in range(12)])
     error = disparity_error(frames, z)
     expected = parameters.sigma_px + parameters.sigma_relative * CAMERA.disparity_factor / z
     assert np.nanstd(error) == pytest.approx(expected, rel=0.1)
@@ -120,7 +121,10 @@ def test_disparity_noise_sticks_from_frame_to_frame() -> None:
         both = np.isfinite(a) & np.isfinite(b)
         correlations.append(np.corrcoef(a[both], b[both])[0, 1])
         persistence.append(np.isnan(b[np.isnan(a)]).mean() if np.isnan(a).any() else np.nan)
-    assert np.mean(correlations) == pytest.approx(model.parameters.temporal_coefficient, abs=0.03)
+    share, coefficient = model.parameters.static_share, model.parameters.temporal_coefficient
+    assert np.mean(correlations) == pytest.approx(share + (1 - share) * coefficient, abs=0.04)
+    far_apart = np.isfinite(error[0]) & np.isfinite(error[-1])
+    assert np.corrcoef(error[0][far_apart], error[-1][far_apart])[0, 1] == pytest.approx(share, abs=0.1)
     # Independent holes at a rate of a percent would persist with a probability of a percent.
     assert np.nanmean(persistence) > 0.6
 
@@ -140,7 +144,9 @@ def test_noise_in_metres_does_not_depend_on_the_resolution(name: str) -> None:
         camera = CameraModel.from_fov(width, height, 55, baseline_m=PROFILE.baseline_m)
         y, x = np.mgrid[:height, :width] / height
         depth = np.where((x - 0.6) ** 2 + (y - 0.5) ** 2 < 0.04, 0.7, 1.2).astype(np.float32)[None]
-        noisy = np.concatenate([model.enhance(DepthFrames(depth, None, camera, seeds(1, k))).depth for k in range(10)])
+        noisy = np.concatenate(
+            [model.enhance(DepthFrames(depth, None, camera, seeds(1, k), (), k)).depth for k in range(10)]
+        )
         flat = noisy[:, int(0.85 * height) :]
         sigmas.append(np.nanstd(flat))
         rates.append(np.isnan(noisy).mean())
@@ -156,7 +162,7 @@ def box(z: float = 0.6) -> np.ndarray:
 
 def test_holes_gather_at_edges_and_in_the_shadow_on_the_left() -> None:
     model = create_model("disparity", profile=PROFILE)
-    holes = np.mean([np.isnan(enhance(model, box(), every=seeds(1, k))[0]) for k in range(16)], axis=0)
+    holes = np.mean([np.isnan(enhance(model, box(), every=seeds(1, k), stream=k)[0]) for k in range(16)], axis=0)
     shadow = int(CAMERA.disparity_factor / 0.6 - CAMERA.disparity_factor / 1.2)
     assert shadow >= 8
     left, right = holes[95:145, 120 - shadow + 2 : 118], holes[95:145, 206 : 206 + shadow - 4]
@@ -169,7 +175,7 @@ def test_holes_gather_at_edges_and_in_the_shadow_on_the_left() -> None:
 def test_the_shadow_can_be_on_the_other_side() -> None:
     other = PROFILE.model_copy(update={"noise": {"disparity": {"shadow_side": "right"}}})
     model = create_model("disparity", profile=other)
-    holes = np.mean([np.isnan(enhance(model, box(), every=seeds(1, k))[0]) for k in range(16)], axis=0)
+    holes = np.mean([np.isnan(enhance(model, box(), every=seeds(1, k), stream=k)[0]) for k in range(16)], axis=0)
     assert holes[95:145, 203:209].mean() > 0.8 > 0.5 > holes[95:145, 108:114].mean()
 
 
@@ -202,15 +208,16 @@ def test_two_streams_that_take_turns_cost_one_field_a_frame_each(monkeypatch: py
     model = create_model("disparity", profile=PROFILE)
     streams = [seeds(40, 1), seeds(40, 2)]
     for at in range(0, 40, 8):
-        for every in streams:
+        for stream, every in enumerate(streams):
             previous = every[max(0, at - model.history) : at]
-            model.enhance(DepthFrames(wall(1.0, 8), None, CAMERA, every[at : at + 8], previous))
-    assert len(drawn) == 2 * 40 * 4  # fine, coarse, shift, holes
+            model.enhance(DepthFrames(wall(1.0, 8), None, CAMERA, every[at : at + 8], previous, stream))
+    # fine, coarse, shift and holes in every frame; the first three have a fixed part, of one surface, too
+    assert len(drawn) == 2 * (40 * 4 + 3)
 
 
 def test_foreground_grows_and_flies_at_its_edges() -> None:
     model = create_model("disparity", profile=PROFILE)
-    noisy = np.stack([enhance(model, box(), every=seeds(1, k))[0] for k in range(16)])
+    noisy = np.stack([enhance(model, box(), every=seeds(1, k), stream=k)[0] for k in range(16)])
     clean = box()[0]
     near = noisy[:, clean > 1.0] < 0.9
     assert near.any(), "no pixel of the background became foreground"
@@ -221,7 +228,7 @@ def test_foreground_grows_and_flies_at_its_edges() -> None:
 
 
 def test_discrepancy_is_a_probability() -> None:
-    frames = DepthFrames(box(), None, CAMERA, seeds(1))
+    frames = DepthFrames(box(), None, CAMERA, seeds(1), (), 0)
     result = create_model("disparity", profile=PROFILE).enhance(frames)
     assert result.discrepancy is not None
     assert result.discrepancy.min() >= 0 and 0.8 < result.discrepancy.max() <= 1

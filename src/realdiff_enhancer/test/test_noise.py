@@ -1,12 +1,13 @@
 """The noise fields: a function of the seeds alone, unit variance in every frame, the promised temporal correlation."""
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from realdiff_enhancer.models.noise import CorrelatedNoise, ar1_history, normal_field
+from realdiff_enhancer.models.noise import FIXED_LAYERS, CorrelatedNoise, ar1_history, normal_field
 
 SHAPE = (60, 80)
 
@@ -139,3 +140,36 @@ def test_fixed_part_is_the_streams_and_nothing_else() -> None:
         noise.field(seeds(1), SHAPE)
     without = CorrelatedNoise.ar1(0.9, 5)
     assert np.array_equal(without.field(seeds(8), SHAPE), without.field(seeds(8), SHAPE, stream_seed=4))
+
+
+def test_another_surface_has_another_fixed_part() -> None:
+    """Half of the image shows the same surface in both frames, half another one; the noise stays standard normal."""
+    noise = CorrelatedNoise.ar1(0.0, 0, "x", 0.8)
+    same = np.zeros((120, 160), int)
+    moved = same.copy()
+    moved[:, 80:] = 3
+    one, two = noise.fields(seeds(2), (4, 120, 160), stream_seed=1, surface=(same, moved))
+    for columns, expected in ((np.s_[..., :80], 0.8), (np.s_[..., 80:], 0.0)):
+        assert two[columns].std() == pytest.approx(1.0, abs=0.02)
+        assert np.corrcoef(one[columns].ravel(), two[columns].ravel())[0, 1] == pytest.approx(expected, abs=0.02)
+    assert np.array_equal(one, noise.field(seeds(1), (4, 120, 160), 1)), "all of the first by default"
+
+
+def test_fixed_fields_of_all_surfaces_are_independent() -> None:
+    noise = CorrelatedNoise.ar1(0.0, 0, "x", 1.0)
+    layers = [noise.field((5,), SHAPE, 1, np.full(SHAPE, layer)).ravel() for layer in range(FIXED_LAYERS)]
+    assert np.abs(np.corrcoef(layers) - np.eye(FIXED_LAYERS)).max() < 0.08
+    mixed = np.random.default_rng(0).integers(0, FIXED_LAYERS, SHAPE)
+    expected = np.take_along_axis(np.array(layers), mixed.reshape(1, -1), axis=0).reshape(SHAPE)
+    assert np.array_equal(noise.field((5,), SHAPE, 1, mixed), expected)
+
+
+def test_threads_share_the_noise() -> None:
+    """Many more fields than are kept, drawn and dropped by all threads at once."""
+    every, shape = seeds(40), (10, 300, 400)
+    noise = CorrelatedNoise.ar1(0.5, 3, "x", 0.5)
+    expected = [CorrelatedNoise.ar1(0.5, 3, "x", 0.5).field(every[:end], shape, 1).sum() for end in range(4, 40, 4)]
+    with ThreadPoolExecutor(4) as workers:
+        for _ in range(3):
+            found = workers.map(lambda end: noise.field(every[:end], shape, 1).sum(), range(4, 40, 4))
+            assert list(found) == expected

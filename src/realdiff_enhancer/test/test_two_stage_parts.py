@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor  # noqa: E402
 from diffusers import DPMSolverMultistepScheduler  # noqa: E402
 from realdiff_core.config import camera_profile  # noqa: E402
 from realdiff_core.errors import ConfigError  # noqa: E402
-from realdiff_enhancer.models.noise import CorrelatedNoise  # noqa: E402
+from realdiff_enhancer.models.noise import FIXED_LAYERS, CorrelatedNoise  # noqa: E402
 from realdiff_enhancer.two_stage import conditioning, geometry, targets  # noqa: E402
 from realdiff_enhancer.two_stage.config import (  # noqa: E402
     ConditionConfig,
@@ -170,6 +170,9 @@ def test_noise_on_the_device_is_the_noise_of_the_host(share: float) -> None:
         for previous, now in (((), seeds), (seeds[:4], seeds[4:]), (seeds[:7], seeds[7:8])):
             expected = source.fields(now, shape, previous, 7)
             assert np.array_equal(device.fields(now, shape, previous, 7).numpy(), expected)
+            surface = np.random.default_rng(1).integers(0, FIXED_LAYERS, (len(now), 6, 8))
+            expected = source.fields(now, shape, previous, 7, surface)
+            assert np.array_equal(device.fields(now, shape, previous, 7, torch.from_numpy(surface)).numpy(), expected)
         assert share == 0 or not np.array_equal(device.fields(seeds, shape, (), 8), device.fields(seeds, shape, (), 7))
 
 

@@ -25,7 +25,7 @@ from pydantic import Field, model_validator
 from scipy.special import ndtri
 
 from realdiff_enhancer.models.base import DepthFrames, EnhancedFrames
-from realdiff_enhancer.models.noise import CorrelatedNoise
+from realdiff_enhancer.models.noise import FIXED_LAYERS, CorrelatedNoise
 from realdiff_enhancer.models.parameters import Parameters, load_parameters
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class DisparityParameters(Parameters):
     fine_share: float = Field(ge=0, le=1)
     anisotropy: float = Field(ge=0.25, le=4)
     static_share: float = Field(ge=0, le=1)
+    surface_step_px: float = Field(gt=0)
     temporal_coefficient: float = Field(ge=0, lt=1)
     history: int = Field(ge=0, le=120)
     edge_jump_px: float = Field(gt=0)
@@ -81,10 +82,28 @@ class DisparityParameters(Parameters):
 
 
 class _Seeds(NamedTuple):
-    """Seeds up to and including a frame's, oldest first, and that of its stream."""
+    """What a frame's noise follows from: seeds up to and including its own, that of its stream, and its surfaces.
+
+    `disparity` is that of the clean depth, float32 [H,W]; it makes another surface with every `step_px`.
+    """
 
     frames: tuple[int, ...]
     stream: int | None
+    disparity: NDArray[np.float32]
+    step_px: np.float32
+
+    def field(self, noise: CorrelatedNoise, shape: tuple[int, ...], reduction: int, margin: int) -> NDArray[np.float32]:
+        """White field at a reduction of the resolution with a margin around it, float32 of that shape."""
+        if not noise.static_share:
+            return noise.field(self.frames, shape)
+        inner = (side - 2 * margin for side in shape[-2:])
+        rows, columns = (
+            np.minimum(np.arange(side) * reduction + reduction // 2, full - 1)
+            for side, full in zip(inner, self.disparity.shape, strict=True)
+        )
+        cells = np.pad(self.disparity[np.ix_(rows, columns)], margin, mode="edge")
+        surface = np.floor(cells / self.step_px).astype(np.intp) % FIXED_LAYERS
+        return noise.field(self.frames, shape, self.stream, surface)
 
 
 class _SmoothNoise:
@@ -116,7 +135,7 @@ class _SmoothNoise:
 
         m = self._margin
         shape = (-(-height // self._reduction) + 2 * m, -(-width // self._reduction) + 2 * m)
-        field = self._noise.field(seeds.frames, shape, seeds.stream)
+        field = seeds.field(self._noise, shape, self._reduction, m)
         blurred = cv2.sepFilter2D(field, cv2.CV_32F, self._kernels[0], self._kernels[1])
         return np.asarray(blurred[m:-m, m:-m])
 
@@ -133,6 +152,7 @@ class _Grid:
     """What depends on the resolution: lengths and tables in the pixels of an image."""
 
     sigma_px: np.float32
+    surface_px: np.float32
     step_px: np.float32
     jump_px: float
     fattening: int
@@ -183,6 +203,7 @@ class DisparityModel:
             distance = np.arange(256) / _DISTANCE_STEPS / scale
             self._grids[scale] = _Grid(
                 sigma_px=np.float32(p.sigma_px * scale),
+                surface_px=np.float32(p.surface_step_px * scale),
                 step_px=np.float32(self.profile.disparity_step_px * scale),
                 jump_px=p.edge_jump_px * scale,
                 fattening=round(p.fattening_px * scale),
@@ -215,12 +236,12 @@ class DisparityModel:
         depth = np.empty_like(frames.depth)
         discrepancy = np.empty_like(frames.depth)
         for i, clean in enumerate(frames.depth):
-            seeds = _Seeds(every[: first + i + 1], frames.stream_seed)
-            depth[i], discrepancy[i] = self._frame(clean, frames.camera, seeds)
+            known = every[: first + i + 1]
+            depth[i], discrepancy[i] = self._frame(clean, frames.camera, known, frames.stream_seed)
         return EnhancedFrames(depth=depth, discrepancy=discrepancy)
 
     def _frame(
-        self, clean: NDArray[np.float32], camera: CameraModel, seeds: _Seeds
+        self, clean: NDArray[np.float32], camera: CameraModel, known: tuple[int, ...], stream_seed: int | None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Noisy depth and hole probability of one frame, float32 [H,W] each."""
         import cv2
@@ -234,6 +255,7 @@ class DisparityModel:
             disparity[~(disparity > 0)] = 0
         disparity[np.isinf(disparity)] = 0
         nearest, farthest = factor / np.float32(self.profile.near_m), factor / np.float32(self.profile.far_m)
+        seeds = _Seeds(known, stream_seed, disparity, grid.surface_px)
         untouched = disparity < farthest
         too_near = disparity > nearest
 
@@ -294,7 +316,7 @@ class DisparityModel:
             at_edges = cv2.dilate(edges, _SQUARE, iterations=repeats + 1)
             disparity = np.asarray(cv2.copyTo(fat, at_edges, disparity.copy()), np.float32)
         shape = (2, -(-height // _FINE), -(-width // _FINE))
-        shift = self._shift_noise.field(seeds.frames, shape, seeds.stream)
+        shift = seeds.field(self._shift_noise, shape, _FINE, 0)
         shift *= grid.warp_px
         shift_x, shift_y = (_enlarge(s, _FINE, height, width) for s in shift)
         shift_x += np.arange(width, dtype=np.float32)

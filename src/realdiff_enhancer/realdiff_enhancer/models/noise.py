@@ -1,14 +1,15 @@
 """Seeded noise fields that continue from frame to frame.
 
 A real camera's error sticks to the surfaces: consecutive frames err alike. The noise of a frame is therefore a fixed
-weighted sum of independent fields, one for each of the last frames' seeds and, where a share of it never changes, one
-for the seed of the stream. It depends on nothing but the seeds: a frame comes out the same whatever was computed before
-it, on any batch size and after a restart.
+weighted sum of independent fields, one for each of the last frames' seeds and, where a share of it stays as long as the
+surface does, one for the seed of the stream. It depends on nothing but the seeds and the surface: a frame comes out the
+same whatever was computed before it, on any batch size and after a restart.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -16,7 +17,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CorrelatedNoise", "ar1_history", "normal_field"]
+__all__ = ["FIXED_LAYERS", "CorrelatedNoise", "ar1_history", "layer_field", "normal_field"]
+
+#: Independent fields of the fixed part. Which one a place takes depends on its surface: they repeat, so surfaces must
+#: be this many steps apart at the same place to err alike.
+FIXED_LAYERS = 16
 
 
 _CACHE_BYTES = 64 << 20
@@ -29,18 +34,26 @@ def _generator(seed: int, stream: str) -> np.random.Generator:
     return np.random.Generator(np.random.SFC64(entropy))
 
 
-def normal_field(seed: int, shape: Sequence[int], stream: str = "") -> NDArray[np.float32]:
+def normal_field(
+    seed: int, shape: Sequence[int], stream: str = "", out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Independent standard normal numbers.
 
     Args:
         seed: 64-bit seed of the frame.
         shape: Shape of the field.
         stream: Name of the field, so that a model can draw several independent ones from one seed.
+        out: Array of that shape to fill instead of a new one.
 
     Returns:
         float32 array of that shape, mean 0, variance 1.
     """
-    return _generator(seed, stream).standard_normal(tuple(shape), dtype=np.float32)
+    return _generator(seed, stream).standard_normal(tuple(shape), dtype=np.float32, out=out)
+
+
+def layer_field(seed: int, shape: Sequence[int], stream: str, layer: int) -> NDArray[np.float32]:
+    """One of the `FIXED_LAYERS` fields of a stream's fixed part; as `normal_field`."""
+    return normal_field(seed, shape, f"{stream}#{layer}")
 
 
 def ar1_history(coefficient: float, remainder: float = 0.05) -> int:
@@ -58,15 +71,16 @@ def ar1_history(coefficient: float, remainder: float = 0.05) -> int:
 class CorrelatedNoise:
     """Standard normal fields, correlated between consecutive frames.
 
-    The field of frame t is √s·white(stream seed) + √(1−s)·u_t, where u_t is Σ_k w_k·white(seed_{t-k}) over the frames
-    that exist, divided by the norm of the weights used. So the variance is 1 in every frame, the first of a stream
-    included, and the correlation of two frames is s + (1−s)·(that of u). White fields are kept: consecutive frames cost
-    one new field each.
+    The field of frame t is √s·fixed + √(1−s)·u_t, where u_t is Σ_k w_k·white(seed_{t-k}) over the frames that exist,
+    divided by the norm of the weights used, and `fixed` is white(stream seed). So the variance is 1 in every frame, the
+    first of a stream included, and the correlation of two frames is s + (1−s)·(that of u). Where a place shows another
+    surface than before, `fixed` comes from another of `FIXED_LAYERS` fields, and s falls to 0. White fields are kept:
+    consecutive frames cost one new field each. Threads may share an object.
 
     Args:
         weights: w_0, w_1, …, newest frame first; [1.0] gives independent frames.
         stream: Name of the noise: fields of different names are independent.
-        static_share: s: share of the variance that is the same in all frames of a stream, in [0, 1].
+        static_share: s: share of the variance that is the same in all frames that show the same surface, in [0, 1].
 
     Raises:
         ValueError: No weights, or all zero; or the share is outside [0, 1].
@@ -82,7 +96,8 @@ class CorrelatedNoise:
         self.static_share = float(static_share)
         self.stream = stream
         self._cached_bytes = 0
-        self._cache: OrderedDict[tuple[int, tuple[int, ...]], NDArray[np.float32]] = OrderedDict()
+        self._cache: OrderedDict[tuple[int, int | None, tuple[int, ...]], NDArray[np.float32]] = OrderedDict()
+        self._lock = threading.Lock()
 
     @classmethod
     def ar1(
@@ -125,23 +140,38 @@ class CorrelatedNoise:
         """Seeds of earlier frames that are used."""
         return len(self.weights) - 1
 
-    def _white(self, seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        key = (seed, shape)
-        field = self._cache.get(key)
-        if field is None:
+    def _white(self, seed: int, shape: tuple[int, ...], layer: int | None = None) -> NDArray[np.float32]:
+        key = (seed, layer, shape)
+        with self._lock:
+            field = self._cache.get(key)
+            if field is not None:
+                self._cache.move_to_end(key)
+                return field
+        if layer is None:
             field = normal_field(seed, shape, self.stream)
-            field.flags.writeable = False
-            self._cache[key] = field
-            self._cached_bytes += field.nbytes
+        else:
+            field = layer_field(seed, shape, self.stream, layer)
+        field.flags.writeable = False
+        with self._lock:
+            if key not in self._cache:
+                self._cache[key] = field
+                self._cached_bytes += field.nbytes
             # Enough for a few streams that take turns, but never less than one needs.
-            needed = len(self.weights) + (self.static_share > 0.0)
+            needed = len(self.weights) + (FIXED_LAYERS if self.static_share else 0)
             while len(self._cache) > needed and (
                 self._cached_bytes > _CACHE_BYTES or len(self._cache) > _CACHED_STREAMS * needed
             ):
                 self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
-        else:
-            self._cache.move_to_end(key)
         return field
+
+    def _fixed(self, seed: int, shape: tuple[int, ...], surface: NDArray[np.integer] | None) -> NDArray[np.float32]:
+        """The fixed part, unit variance, float32 of that shape."""
+        if surface is None:
+            return self._white(seed, shape, 0)
+        result = np.empty(shape, np.float32)
+        for layer in np.unique(surface).tolist():
+            np.copyto(result, self._white(seed, shape, layer), where=surface == layer)
+        return result
 
     def scales(self, frames: int) -> tuple[np.float32, NDArray[np.float32]]:
         """Factors of the white fields in a frame of which `frames` seeds are known, its own included.
@@ -169,13 +199,21 @@ class CorrelatedNoise:
             raise ValueError("the noise has a fixed part: give the stream's seed (DepthFrames.stream_seed)")
         return stream_seed
 
-    def field(self, seeds: Sequence[int], shape: Sequence[int], stream_seed: int | None = None) -> NDArray[np.float32]:
+    def field(
+        self,
+        seeds: Sequence[int],
+        shape: Sequence[int],
+        stream_seed: int | None = None,
+        surface: NDArray[np.integer] | None = None,
+    ) -> NDArray[np.float32]:
         """Noise of one frame.
 
         Args:
             seeds: Seeds of the stream up to and including this frame, oldest first; only the last `history` + 1 count.
             shape: Shape of the field.
-            stream_seed: Seed of the part that never changes; needed where there is one.
+            stream_seed: Seed of the fixed part; needed where there is one.
+            surface: int [H, W] in [0, `FIXED_LAYERS`), the field's last two dimensions: which of the fixed fields each
+                place takes; all the first by default.
 
         Returns:
             float32 array of that shape.
@@ -190,7 +228,7 @@ class CorrelatedNoise:
         total = np.zeros(dims, np.float32)
         scaled = np.empty(dims, np.float32)
         if fixed is not None:
-            np.multiply(self._white(fixed, dims), static, out=total)
+            np.multiply(self._fixed(fixed, dims, surface), static, out=total)
         # Oldest first, always in this order: floating-point sums must not depend on what the cache holds.
         for scale, seed in zip(reversed(scales), used, strict=True):
             np.multiply(self._white(seed, dims), scale, out=scaled)
@@ -203,6 +241,7 @@ class CorrelatedNoise:
         shape: Sequence[int],
         previous_seeds: Sequence[int] = (),
         stream_seed: int | None = None,
+        surface: Sequence[NDArray[np.integer]] | None = None,
     ) -> NDArray[np.float32]:
         """Noise of consecutive frames.
 
@@ -211,6 +250,7 @@ class CorrelatedNoise:
             shape: Shape of one field.
             previous_seeds: Seeds of the frames before the first, oldest first.
             stream_seed: As for `field`.
+            surface: As for `field`, one a frame.
 
         Returns:
             float32 [N, *shape].
@@ -219,5 +259,6 @@ class CorrelatedNoise:
         start = len(previous_seeds)
         result = np.empty((len(seeds), *shape), np.float32)
         for i in range(len(seeds)):
-            result[i] = self.field(every[: start + i + 1], shape, stream_seed)
+            own = None if surface is None else surface[i]
+            result[i] = self.field(every[: start + i + 1], shape, stream_seed, own)
         return result

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..models.noise import FIXED_LAYERS
 from .codec import depth_to_disparity
 from .config import CodecConfig, StyleConfig, TwoStageConfig
 from .geometry import GEOMETRY_CHANNELS, box_mean, edge_proximity, geometry_features, half_disparity
@@ -74,6 +75,27 @@ def pad_to_multiple(image: Tensor, value: float, multiple: int = SIDE_MULTIPLE) 
     """Pads [N,H,W] at the bottom and right to multiples of a number of pixels."""
     height, width = image.shape[-2:]
     return F.pad(image, (0, -width % multiple, 0, -height % multiple), value=value)
+
+
+def surface_layers(depth_m: Tensor, size: tuple[int, int], cells: tuple[int, int], config: TwoStageConfig) -> Tensor:
+    """Which of the noise's fixed fields every cell takes: the surface's disparity in steps, modulo their number.
+
+    Args:
+        depth_m: clean depth [N,H,W] m, NaN unknown (counted as infinitely far).
+        size: of the sensor's own pixel grid, on which the noise arises.
+        cells: height and width of the noise's grid, which covers that of the pixels, padded.
+        config: f·B and the step.
+
+    Returns:
+        int64 [N,h,w] in [0, `FIXED_LAYERS`).
+    """
+    if size != tuple(depth_m.shape[-2:]):
+        depth_m = F.interpolate(depth_m.unsqueeze(1), size=size, mode="nearest-exact").squeeze(1)
+    padded = pad_to_multiple(depth_m, math.nan)
+    stride = padded.shape[-2] // cells[0]
+    centres = padded[..., stride // 2 :: stride, stride // 2 :: stride]
+    disparity = torch.nan_to_num(config.codec.disparity_factor / centres, nan=0.0, posinf=0.0, neginf=0.0)
+    return torch.remainder(torch.floor(disparity / config.temporal.surface_step_px), FIXED_LAYERS).to(torch.int64)
 
 
 def known_mask(depth_m: Tensor, config: CodecConfig) -> Tensor:

@@ -168,17 +168,22 @@ class ScheduleConfig(_Strict):
 
 
 class TemporalConfig(_Strict):
-    """Temporal coherence of the initial noise: a fixed part, and AR(1) over the frames of a stream.
+    """Temporal coherence of the initial noise: a part fixed to the surface, and AR(1) over the frames of a stream.
 
-    Two frames k apart have the correlation s + (1 − s)·aᵏ; `statistics --fit-temporal` fits both to a real clip.
+    Two frames k apart that show the same surface have the correlation s + (1 − s)·aᵏ; `statistics --fit-temporal` fits
+    both to a real clip of a camera at rest.
 
     Attributes:
         static_share: s: share of the variance that is the same in all frames of a stream.
+        surface_step_px: change of the clean disparity at a place that gives it another fixed part [px of the sensor's
+            own depth stream]. The error of sub-pixel interpolation and matching goes with what is seen, not with the
+            pixel: without this a moved object or camera would slide under a standing pattern.
         correlation: a: correlation of the rest between consecutive frames.
         history: frames after which its sum is cut off.
     """
 
     static_share: float = Field(0.0, ge=0, le=1)
+    surface_step_px: float = Field(0.5, gt=0)
     correlation: float = Field(0.9, ge=0, lt=1)
     history: int = Field(20, ge=0)
 

@@ -10,7 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.noise import CorrelatedNoise, normal_field
+from ..models.noise import FIXED_LAYERS, CorrelatedNoise, layer_field, normal_field
+
+#: Streams whose fixed fields stay on the device.
+_FIXED_STREAMS = 4
+
+
+def pinned(host: Tensor, device: torch.device) -> Tensor:
+    """A host tensor on a device, from pinned memory: the host doesn't wait for what the device still computes."""
+    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
 
 
 class DeviceNoise:
@@ -30,6 +38,7 @@ class DeviceNoise:
         self._source, self._device, self._workers = source, device, workers
         self._kept = max(kept, 2 * len(source.weights))
         self._fields: OrderedDict[tuple[int, tuple[int, ...]], Tensor] = OrderedDict()
+        self._layers: OrderedDict[tuple[int, tuple[int, ...]], Tensor] = OrderedDict()
 
     def fields(
         self,
@@ -37,8 +46,9 @@ class DeviceNoise:
         shape: Sequence[int],
         previous_seeds: Sequence[int] = (),
         stream_seed: int | None = None,
+        surface: Tensor | None = None,
     ) -> Tensor:
-        """Noise of consecutive frames, float32 [N, *shape]; as `CorrelatedNoise.fields`."""
+        """Noise of consecutive frames, float32 [N, *shape]; as `CorrelatedNoise.fields`, `surface` int64 [N, H, W]."""
         weights = self._source.weights
         every = (*previous_seeds, *seeds)
         start = len(previous_seeds)
@@ -53,21 +63,42 @@ class DeviceNoise:
             scales[: len(own), column] = own
         total = torch.zeros((len(seeds), *dims), device=self._device)
         if fixed is not None:
-            total += self._white([fixed], dims) * float(static)
+            total += self._fixed(fixed, dims, surface) * float(static)
         white = self._white(every[oldest:], dims)
-        on_device = torch.from_numpy(scales).to(self._device)
+        index = np.maximum(position - np.arange(len(weights))[:, None] - oldest, 0)
+        # one copy each, and nothing in the loop that waits for the device
+        on_device, rows = (pinned(torch.from_numpy(a), self._device) for a in (scales, index))
         lags = [lag for lag in range(len(weights)) if scales[lag].any()]
         for lag in reversed(lags):  # oldest first, as on the host
-            index = torch.from_numpy(np.maximum(position - lag - oldest, 0)).to(self._device)
-            scaled = white[index] * on_device[lag].view(-1, *([1] * len(shape)))
-            total += scaled
+            total += white[rows[lag]] * on_device[lag].view(-1, *([1] * len(shape)))
         return total
+
+    def _fixed(self, seed: int, shape: tuple[int, ...], surface: Tensor | None) -> Tensor:
+        """The fixed part [N or 1, *shape]."""
+        key = (seed, shape)
+        if key not in self._layers:
+            drawn = self._workers.map(
+                lambda layer: torch.from_numpy(layer_field(seed, shape, self._source.stream, layer)),
+                range(FIXED_LAYERS),
+            )
+            self._layers[key] = torch.stack(list(drawn), dim=-1).to(self._device)
+            while len(self._layers) > _FIXED_STREAMS:
+                self._layers.popitem(last=False)
+        self._layers.move_to_end(key)
+        layers = self._layers[key]  # [C, H, W, FIXED_LAYERS]
+        if surface is None:
+            return layers[None, ..., 0]
+        count = len(surface)
+        index = surface[:, None, :, :, None].expand(count, shape[0], -1, -1, -1)
+        return torch.gather(layers[None].expand(count, -1, -1, -1, -1), -1, index).squeeze(-1)
 
     def _white(self, seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
         missing = [s for s in dict.fromkeys(seeds) if (s, shape) not in self._fields]
-        drawn = self._workers.map(lambda seed: normal_field(seed, shape, self._source.stream), missing)
+        # from pinned memory the copy waits for nothing: the host draws on while the device works
+        drawn = [torch.empty(shape, pin_memory=self._device.type == "cuda") for _ in missing]
+        list(self._workers.map(lambda s, f: normal_field(s, shape, self._source.stream, f.numpy()), missing, drawn))
         for seed, field in zip(missing, drawn, strict=True):
-            self._fields[seed, shape] = torch.from_numpy(field).to(self._device, non_blocking=True)
+            self._fields[seed, shape] = field.to(self._device, non_blocking=True)
         result = torch.stack([self._fields[s, shape] for s in seeds])
         for seed in seeds:
             self._fields.move_to_end((seed, shape))

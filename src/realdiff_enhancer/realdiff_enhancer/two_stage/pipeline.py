@@ -20,10 +20,18 @@ from torch import Tensor, nn
 from ..models.base import DepthFrames, EnhancedFrames
 from ..models.device import pick_device
 from ..models.noise import CorrelatedNoise, ar1_history
-from .conditioning import SIDE_MULTIPLE, Scene, known_mask, pad_to_multiple, scene_features, style_tensor
+from .conditioning import (
+    SIDE_MULTIPLE,
+    Scene,
+    known_mask,
+    pad_to_multiple,
+    scene_features,
+    style_tensor,
+    surface_layers,
+)
 from .config import StyleConfig, TemporalConfig, TwoStageConfig
 from .decoding import apply_residual, decode_fields, native_size
-from .device_noise import DeviceNoise
+from .device_noise import DeviceNoise, pinned
 from .model_folder import load_model, save_model, shipped_weights
 from .runtime import GraphedFunction, prepare_networks
 from .sampling import no_coarse, noise_shapes, plan_for, sample_coarse, sample_fine
@@ -143,7 +151,8 @@ class TwoStageModel:
     def with_temporal(self, static_share: float, correlation: float) -> TwoStageModel:
         """The same model, its networks shared, with initial noise that behaves otherwise over time."""
         twin = copy.copy(self)
-        temporal = TemporalConfig(static_share=static_share, correlation=correlation, history=ar1_history(correlation))
+        changes = {"static_share": static_share, "correlation": correlation, "history": ar1_history(correlation)}
+        temporal = TemporalConfig.model_validate(self.config.temporal.model_dump() | changes)
         twin.config = self.config.model_copy(update={"temporal": temporal})
         twin._set_temporal(temporal)
         return twin
@@ -176,12 +185,15 @@ class TwoStageModel:
             # a short last batch is filled up with its first frame
             index = [start + i if i < used else start for i in range(self._batch)]
             before = (*frames.previous_seeds, *frames.seeds[:start])
+            inputs = self._inputs(frames, index)
             noise = [
-                source.fields(frames.seeds[start : start + used], shape, before, frames.stream_seed)
-                for source, shape in zip(self._device_noise, shapes, strict=True)
+                source.fields(frames.seeds[start : start + used], shape, before, frames.stream_seed, surface)
+                for source, shape, surface in zip(
+                    self._device_noise, shapes, self._surfaces(inputs[0][:used], size, shapes), strict=True
+                )
             ]
             noise = [torch.cat([n, n[:1].expand(self._batch - used, -1, -1, -1)]) for n in noise]
-            result = self._run(self._inputs(frames, index), noise, size)
+            result = self._run(inputs, noise, size)
             for target, values in zip(output, result, strict=True):
                 target[start : start + used].copy_(values[:used], non_blocking=True)
         torch.cuda.synchronize(self.device)
@@ -191,18 +203,29 @@ class TwoStageModel:
         self, frames: DepthFrames, index: int, size: tuple[int, int], shapes: tuple[tuple[int, int, int], ...]
     ) -> tuple[np.ndarray, ...]:
         seeds = (*frames.previous_seeds, *frames.seeds[: index + 1])
-        noise = [
-            torch.from_numpy(source.field(seeds, shape, frames.stream_seed)).unsqueeze(0)
-            for source, shape in zip(self._noise, shapes, strict=True)
-        ]
-        return tuple(v.numpy() for v in self._run(self._inputs(frames, [index]), noise, size))
+        inputs = self._inputs(frames, [index])
+        surfaces = self._surfaces(inputs[0], size, shapes)
+        noise = []
+        for source, shape, surface in zip(self._noise, shapes, surfaces, strict=True):
+            layers = None if surface is None else surface[0].numpy()
+            noise.append(torch.from_numpy(source.field(seeds, shape, frames.stream_seed, layers)).unsqueeze(0))
+        return tuple(v.numpy() for v in self._run(inputs, noise, size))
+
+    def _surfaces(
+        self, depth: Tensor, size: tuple[int, int], shapes: tuple[tuple[int, int, int], ...]
+    ) -> list[Tensor | None]:
+        """Which fixed field every cell of the noise takes, int64 [N,h,w] a stage; None where there is no fixed part."""
+        temporal = self.config.temporal
+        if temporal.static_share == 0.0:
+            return [None] * len(shapes)
+        return [surface_layers(depth, size, shape[1:], self.config) for shape in shapes]
 
     def _inputs(self, frames: DepthFrames, index: list[int]) -> tuple[Tensor, Tensor | None]:
         """Depth [N,H,W] and, where colour is a condition, luminance [N,H,W] in [0,1] on the device."""
-        depth = torch.from_numpy(np.ascontiguousarray(frames.depth[index])).to(self.device, non_blocking=True)
+        depth = pinned(torch.from_numpy(np.ascontiguousarray(frames.depth[index])), self.device)
         if not self.config.condition.colour or frames.colour is None:
             return depth, None
-        colour = torch.from_numpy(np.ascontiguousarray(frames.colour[index])).to(self.device, non_blocking=True)
+        colour = pinned(torch.from_numpy(np.ascontiguousarray(frames.colour[index])), self.device)
         weights = torch.tensor((0.299, 0.587, 0.114), device=self.device)  # ITU-R BT.601 luma
         return depth, (colour.float() @ weights) / 255.0
 
