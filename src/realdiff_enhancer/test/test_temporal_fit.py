@@ -106,6 +106,7 @@ def test_a_model_is_fitted_through_its_own_response(share: float, coefficient: f
     assert fit.setting.static_share < share, "the scene's own part is fixed already"
     text = markdown([], [], {"command": "", "seed": 3, "hardware": ""}, [fit])
     assert f"s = {fit.setting.static_share:.3f}" in text and "model with the fit" in text
+    assert f'"static_share": {fit.setting.static_share:.2f}, "correlation": {fit.setting.correlation:.2f}' in text
 
 
 def test_what_can_not_be_fitted_is_refused() -> None:

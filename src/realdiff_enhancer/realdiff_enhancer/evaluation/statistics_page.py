@@ -18,6 +18,7 @@ from realdiff_enhancer.evaluation.tables import MIN_FRAMES, number, table, with_
 from realdiff_enhancer.evaluation.temporal_fit import TemporalFit
 from realdiff_enhancer.metrics.bins import DEPTH_BINS
 from realdiff_enhancer.metrics.bootstrap import Estimate
+from realdiff_enhancer.models.noise import ar1_history
 
 _A1 = (
     "The residual (measured minus clean, away from edges) has a mean and a deviation that depend on the depth. They "
@@ -173,6 +174,9 @@ def _fit(fit: TemporalFit) -> list[str]:
         f"**s = {fit.setting.static_share:.3f}, a = {fit.setting.correlation:.2f}** (halves of the clip: {halves}). "
         f"RMS error of the model's correlation: {before:.3f} as it is, {after:.3f} with the fit. "
         f"Response, correlation of the noise → of the error: {response}.",
+        "",
+        f'`"temporal": {{"static_share": {fit.setting.static_share:.2f}, "correlation": {fit.setting.correlation:.2f}, '
+        f'"history": {ar1_history(fit.setting.correlation)}}}`',
         "",
     ]
 
