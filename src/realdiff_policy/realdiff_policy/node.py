@@ -44,6 +44,9 @@ _STATUS_S = 0.2
 _REPORT_S = 1.0
 _STARVED_S = 0.1
 _EARLY_NS = 5_000_000
+_LONGEST_STOP_NS = 5_000_000_000
+"""A start waits for the end of the stop before it; an end farther away than this is one of another clock."""
+
 _EVENT_S = 0.5
 """How long something that happened once, such as an aborted trajectory, counts as a fault."""
 
@@ -69,6 +72,7 @@ class DiffusionPolicyNode(LifecycleNode):
         self._last_status_s = self._last_report_s = self._last_step_s = 0.0
         self._pending_limits: Any = None
         self._last_action_ns = 0
+        self._rest_ns = 0
 
     # -- lifecycle -----------------------------------------------------------------------------------------------
 
@@ -183,6 +187,8 @@ class DiffusionPolicyNode(LifecycleNode):
         assert self._runner is not None
         if self._pending_limits is not None:
             self._runner.use_limits(self._pending_limits)
+        stopping = self._runner.trajectory
+        self._rest_ns = stopping.end_ns if stopping is not None else 0
         outside = self._runner.outside_faults
         self._runner.reset()
         for fault in outside:
@@ -210,7 +216,7 @@ class DiffusionPolicyNode(LifecycleNode):
         starved = steady_s - self._last_step_s > _STARVED_S
         self._last_step_s = steady_s
         # After a moment without processor time what has come meanwhile is heard before it is called missing.
-        if self._running and now_ns > 0 and not starved:
+        if self._running and now_ns > 0 and not starved and not 0 < self._rest_ns - now_ns < _LONGEST_STOP_NS:
             for reason, until in list(self._events.items()):
                 if steady_s > until:
                     del self._events[reason]
@@ -306,6 +312,8 @@ class DiffusionPolicyNode(LifecycleNode):
                 self._runner.report(Fault(Reason.ROBOT_DESCRIPTION, error.what))
             return
         self._pending_limits = limits
+        if self._runner is not None:
+            self._runner.clear(Reason.ROBOT_DESCRIPTION)
         if self._runner is not None and self._runner.state is RunState.INACTIVE:
             self._runner.use_limits(limits)
             self.get_logger().info("joint limits are the robot description's")
@@ -315,6 +323,10 @@ class DiffusionPolicyNode(LifecycleNode):
     def _on_start(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if not self._active:
             response.message = "the node isn't active: activate it first"
+            return response
+        assert self._runner is not None
+        if self._running and self._runner.state in (RunState.RUNNING, RunState.HOLD):
+            response.message = "the policy runs already: stop it first"
             return response
         self._begin()
         response.success, response.message = True, "the policy runs as soon as all inputs are there"

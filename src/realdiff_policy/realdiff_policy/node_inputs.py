@@ -164,7 +164,16 @@ class Inputs:
     def _on_joints(self, message: JointState) -> None:
         positions = _pick(message, ARM_JOINTS)
         if positions is not None:
+            self._runner.clear(Reason.JOINTS_STALE)
             self._runner.observe_joints(nanoseconds(message.header.stamp), positions)
+        elif self._runner.buffer.joints is None:  # fingers may report by themselves once the arm is known
+            self._runner.report(
+                Fault(
+                    Reason.JOINTS_STALE,
+                    f"joint states name {', '.join(message.name) or 'no joints'}, but the policy moves "
+                    f"{ARM_JOINTS[0]} to {ARM_JOINTS[-1]}: another robot, or another prefix of its joints",
+                )
+            )
 
     def _on_gripper(self, message: JointState) -> None:
         fingers = _pick(message, FINGER_JOINTS)

@@ -50,6 +50,7 @@ class FakeCell(Node):
         self.limits = motion_limits(robot_config("fr3"))
         self.trajectory = Trajectory.rest(HOME, self.now_ns)
         self.goal: Any = None
+        self.prefix = "fr3"
         self.goal_outcome = ""
         self.width, self.wanted_width = 0.08, 0.08
         self.camera = self.depth = self.joints = self.arm_accepts = self.gripper_accepts = True
@@ -98,6 +99,8 @@ class FakeCell(Node):
             shape = contract(width=self.model.width, height=self.model.height).colour
             focal = {"fx": shape.fx * float(rest), "fy": shape.fy * float(rest)}
             self.model = replace(self.model, **focal)
+        elif verb == "prefix":
+            self.prefix = rest
         elif verb == "depth_is":
             self.say_provenance(rest)
         elif verb == "freeze":
@@ -181,7 +184,8 @@ class FakeCell(Node):
         self.width += float(np.clip(self.wanted_width - self.width, -travel, travel))
         if self.count % 2 == 0 and self.joints:
             positions, velocities = self.trajectory.sample(self.now_ns)
-            state = JointState(name=list(ARM_JOINTS), position=positions.tolist(), velocity=velocities.tolist())
+            names = [name.replace("fr3", self.prefix) for name in ARM_JOINTS]
+            state = JointState(name=names, position=positions.tolist(), velocity=velocities.tolist())
             state.header.stamp = stamp
             self.joints_out.publish(state)
         if self.count % 5 == 0:

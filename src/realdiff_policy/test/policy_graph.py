@@ -115,7 +115,9 @@ class Graph:
         deadline = time.monotonic() + timeout_s
         while not condition():
             for process in (self.cell, self.process):
-                assert process.poll() is None, process.stdout.read()
+                assert process.poll() is None, (
+                    f"{process.args[1:]} ended ({process.returncode}): {process.stdout.read()}"
+                )
             assert time.monotonic() < deadline, f"nothing came in time; last: {self.statuses[-3:]}"
             self.client.executor.spin_once(timeout_sec=0.02)
 

@@ -77,10 +77,10 @@ def generate_launch_description():
     assert "there is no such policy bundle" in done.stdout + done.stderr  # that far, and not stopped by the argument
 
 
-@pytest.mark.slow
 def test_a_trial_in_simulation_from_reset_to_a_labelled_record_with_its_bag(tmp_path: Path) -> None:
     from realdiff_core.bag import BagReader
     from realdiff_core.episode import validate_episode
+    from realdiff_core.seeds import FIRST_TRIAL_SEED
 
     pytest.importorskip("mujoco")
     code, output = launch(
@@ -98,4 +98,4 @@ def test_a_trial_in_simulation_from_reset_to_a_labelled_record_with_its_bag(tmp_
         provenance = reader.provenance()
         assert reader.topics["/realdiff/commanded_action"].count > 50
     assert provenance.success is False
-    assert provenance.seed == 4
+    assert provenance.seed == FIRST_TRIAL_SEED + 4

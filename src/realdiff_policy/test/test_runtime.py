@@ -389,6 +389,22 @@ def test_reported_faults_hold_until_they_are_cleared_and_too_many_holds_stop() -
     assert rollout.runner.state is RunState.RUNNING
 
 
+def test_a_policy_begins_with_an_arm_at_rest() -> None:
+    rollout = Rollout(SwingPolicy())
+
+    def drift(rollout: Rollout) -> None:
+        rollout.arm.joints = rollout.arm.joints + np.array([0.0, 0.0, 0.0, 0.0, 0.004, 0.0, 0.0])  # 0.2 rad/s
+
+    rollout.run(0.04)
+    rollout.runner.reset()
+    rollout.runner.observe_joints(rollout.now_ns - 1, rollout.arm.joints)
+    rollout.run(0.6, drift)
+    assert rollout.runner.state is RunState.INACTIVE
+    assert str(rollout.runner.faults[0]).startswith("tracking: the arm still moves")
+    rollout.run(0.4)
+    assert rollout.runner.state is RunState.RUNNING
+
+
 def test_a_long_hold_becomes_a_stop() -> None:
     rollout = Rollout(SwingPolicy(), stop_after_s=2.0).run(2.0)
     rollout.camera = False

@@ -19,6 +19,10 @@ _GRIPPER_GAP_S = 1.0
 """How far the nearest joint or gripper state may be from an image: the real gripper reports at 15 Hz, when it moves."""
 
 
+_MOVED_S, _MOVED_RAD = 0.15, 0.004
+"""An arm whose joints have not travelled so far in so long is at rest."""
+
+
 class _Track:
     """Values of one stream in the order of their stamps."""
 
@@ -115,13 +119,23 @@ class ObservationBuffer:
         """The newest distance between the fingers [m]."""
         return self._gripper.values[-1] if self._gripper.values else None
 
-    def at_rest(self, window_s: float = 0.15, moved_rad: float = 0.004) -> bool:
-        """Whether the arm has not moved during the last moments, as far as joint states tell."""
-        if len(self._joints.stamps) < 2:
-            return False
-        since = self._joints.stamps[-1] - round(window_s * 1e9)
+    def at_rest(self) -> bool:
+        """Whether joint states tell that the arm has not moved during the last moments."""
+        travelled = self._travelled()
+        return travelled is not None and travelled < _MOVED_RAD
+
+    def moving(self) -> bool:
+        """Whether joint states tell that the arm has moved during the last moments."""
+        travelled = self._travelled()
+        return travelled is not None and travelled >= _MOVED_RAD
+
+    def _travelled(self) -> float | None:
+        """The longest way of a joint during the last moments [rad]; None where fewer than two states tell of it."""
+        if not self._joints.stamps:
+            return None
+        since = self._joints.stamps[-1] - round(_MOVED_S * 1e9)
         recent = [v for stamp, v in zip(self._joints.stamps, self._joints.values, strict=True) if stamp >= since]
-        return len(recent) >= 2 and bool(np.max(np.ptp(np.stack(recent), axis=0)) < moved_rad)
+        return float(np.max(np.ptp(np.stack(recent), axis=0))) if len(recent) >= 2 else None
 
     def newest_ns(self) -> int | None:
         """Stamp of the newest moment of which colour, depth and state are known; None if there is none."""

@@ -240,6 +240,8 @@ class PolicyRunner:
         self._after_clock_jump(now_ns, self.watch.clock(now_ns, steady_s))
         found = self._current_faults(now_ns, steady_s)
         if self.state is RunState.INACTIVE:
+            if not found and self.buffer.moving():
+                found = [Fault(Reason.TRACKING, "the arm still moves: a policy begins with an arm at rest")]
             self.faults = found
             if not found:
                 self._begin(now_ns)
