@@ -7,6 +7,8 @@ import shutil
 import pytest
 from realdiff_core.errors import RealdiffError
 from realdiff_experiments.demo import DemoSettings, run_demo
+from realdiff_experiments.demo_trial import TASK
+from realdiff_policy.bundle_path import RECORD_FILE, bundle_folders
 
 from realdiff_experiments import demo
 
@@ -26,6 +28,9 @@ def test_demo_writes_a_self_contained_report(tmp_path) -> None:
     assert "From clean to enhanced" in page
     assert page.count("data:image/png") >= 8
     assert 'src="http' not in page and 'href="http' not in page
+    # Where a bundle of the task ships, the policy at work is the second half.
+    ships = any((folder / TASK / RECORD_FILE).is_file() for folder in bundle_folders())
+    assert (result.trial is not None) == ships == ("The policy at work" in page)
 
 
 def test_missing_ros2_is_named(tmp_path, monkeypatch) -> None:
