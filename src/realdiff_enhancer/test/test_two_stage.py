@@ -13,14 +13,21 @@ from realdiff_core.camera import CameraModel  # noqa: E402
 from realdiff_core.errors import ConfigError  # noqa: E402
 from realdiff_enhancer.models.base import DepthFrames  # noqa: E402
 from realdiff_enhancer.two_stage import codec, fgs, targets  # noqa: E402
-from realdiff_enhancer.two_stage.config import CodecConfig, GuidanceConfig, NetworkConfig, TwoStageConfig  # noqa: E402
+from realdiff_enhancer.two_stage.config import (  # noqa: E402
+    CodecConfig,
+    GuidanceConfig,
+    HoleConfig,
+    NetworkConfig,
+    TwoStageConfig,
+)
 from realdiff_enhancer.two_stage.decoding import apply_residual, decode_fields, native_size  # noqa: E402
 from realdiff_enhancer.two_stage.model_folder import save_model  # noqa: E402
-from realdiff_enhancer.two_stage.networks import make_coarse, make_fine  # noqa: E402
+from realdiff_enhancer.two_stage.networks import fine_channels, make_coarse, make_fine  # noqa: E402
 from realdiff_enhancer.two_stage.pipeline import TwoStageModel  # noqa: E402
 from realdiff_enhancer.two_stage.sampling import region_map  # noqa: E402
 from realdiff_enhancer.two_stage.schedule import make_noise_scheduler  # noqa: E402
-from scipy.ndimage import gaussian_filter  # noqa: E402
+from scipy.ndimage import gaussian_filter, uniform_filter  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
 
 TINY = TwoStageConfig(
     coarse=NetworkConfig(stride=8, channels=(16, 16, 16), norm_groups=8),
@@ -128,6 +135,23 @@ def test_targets_rebuild_the_real_depth() -> None:
     assert np.array_equal(np.isnan(result), np.isnan(noisy[0]))
     valid = ~np.isnan(noisy[0])
     assert np.abs(result - noisy[0])[valid].mean() < 0.25e-3
+
+
+def test_a_smoothed_hole_field_keeps_wide_holes_and_loses_single_pixels() -> None:
+    holes = HoleConfig(target="distance", smooth_px=2)
+    config = TINY.model_copy(update={"holes": holes})
+    cells, bits = fine_channels(config)
+    field = -torch.ones((1, 1, 64, 96))
+    field[..., 20, 30] = 1.0
+    field[..., 40:52, 50:70] = 1.0
+    stride = config.fine.stride
+    sample = torch.cat([torch.zeros((1, cells, 64 // stride, 96 // stride)), F.pixel_unshuffle(field, stride)], dim=1)
+    assert sample.shape[1] == cells + bits
+    coarse = torch.zeros((1, 1, 64 // config.coarse.stride, 96 // config.coarse.stride))
+    hole = decode_fields(coarse, sample, config)[2] > 0
+    expected = torch.from_numpy(uniform_filter(field.numpy(), (0, 0, 5, 5), mode="nearest") > 0)
+    assert torch.equal(hole, expected)
+    assert not hole[..., 15:26, 25:36].any() and hole[..., 42:50, 52:68].all()
 
 
 def test_untouched_pixels_keep_their_value_and_near_ones_become_holes() -> None:

@@ -131,11 +131,14 @@ class HoleConfig(_Strict):
             smooth field that few sampling steps keep and that can be calibrated by an offset.
         factor: pixels per cell of the distance field (bits have 1).
         reach_px: distance at which the field saturates [px].
+        smooth_px: radius of the box mean that the sampled field goes through before its level decides [px]. Sampling
+            leaves noise of single pixels in it, which its level would turn into holes that cameras don't have.
     """
 
     target: Literal["bits", "distance"] = "bits"
     factor: Literal[1, 2] = 1
     reach_px: int = Field(4, ge=1, le=16)
+    smooth_px: int = Field(0, ge=0, le=8)
 
 
 class StepCalibration(_Strict):

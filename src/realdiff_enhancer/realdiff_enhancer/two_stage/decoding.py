@@ -9,6 +9,7 @@ from torch import Tensor
 from .codec import decode_residual, depth_to_disparity, upsample
 from .conditioning import known_mask
 from .config import StepCalibration, TwoStageConfig
+from .geometry import box_mean
 from .networks import fine_channels
 
 
@@ -54,6 +55,8 @@ def decode_fields(
     rest = F.pixel_shuffle(fine_sample[:, :cells], config.fine.stride // config.residual_px)
     hole = F.pixel_shuffle(fine_sample[:, cells:], config.fine.stride // config.holes.factor)
     hole = upsample(hole, config.holes.factor)
+    if config.holes.smooth_px:
+        hole = box_mean(hole, config.holes.smooth_px)
     total = low + upsample(rest, config.residual_px)
     if calibration is not None and proximity is not None:
         total = total * calibration.gain
