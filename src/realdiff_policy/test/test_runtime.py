@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from realdiff_policy.contract import Observation
 from realdiff_policy.runtime import InProcessInference, PolicyRunner, RunState, RuntimeSettings
+from realdiff_policy.runtime.observations import ObservationBuffer
 from realdiff_policy.safety import Reason, robot_config
 from realdiff_policy.safety.gate import VELOCITY_JUMP
 from scripted_policy import HOME, MS, PerfectArm, SwingPolicy, swing
@@ -403,6 +404,15 @@ def test_a_policy_begins_with_an_arm_at_rest() -> None:
     assert str(rollout.runner.faults[0]).startswith("tracking: the arm still moves")
     rollout.run(0.4)
     assert rollout.runner.state is RunState.RUNNING
+
+
+def test_two_states_of_a_moving_arm_are_not_rest_however_close() -> None:
+    for apart_ms, speed, rest in ((5, 0.1, False), (5, 0.01, True), (140, 0.1, False), (140, 0.01, True)):
+        buffer = ObservationBuffer(Rollout(SwingPolicy()).runner.contract, 0.02)
+        buffer.add_joints(10**9, np.zeros(7))
+        assert not buffer.at_rest()  # one state tells nothing
+        buffer.add_joints(10**9 + apart_ms * 10**6, np.full(7, speed * apart_ms * 1e-3))
+        assert buffer.at_rest() == rest, (apart_ms, speed)
 
 
 def test_a_long_hold_becomes_a_stop() -> None:

@@ -19,8 +19,8 @@ _GRIPPER_GAP_S = 1.0
 """How far the nearest joint or gripper state may be from an image: the real gripper reports at 15 Hz, when it moves."""
 
 
-_MOVED_S, _MOVED_RAD = 0.15, 0.004
-"""An arm whose joints have not travelled so far in so long is at rest."""
+_REST_S, _REST_RAD_S = 0.15, 0.0267
+"""An arm whose joints have moved no faster for so long is at rest: 1 % of the slowest joint's limit."""
 
 
 class _Track:
@@ -120,22 +120,16 @@ class ObservationBuffer:
         return self._gripper.values[-1] if self._gripper.values else None
 
     def at_rest(self) -> bool:
-        """Whether joint states tell that the arm has not moved during the last moments."""
-        travelled = self._travelled()
-        return travelled is not None and travelled < _MOVED_RAD
+        """Whether joint states, at least two, tell that the arm has hardly moved during the last moments.
 
-    def moving(self) -> bool:
-        """Whether joint states tell that the arm has moved during the last moments."""
-        travelled = self._travelled()
-        return travelled is not None and travelled >= _MOVED_RAD
-
-    def _travelled(self) -> float | None:
-        """The longest way of a joint during the last moments [rad]; None where fewer than two states tell of it."""
-        if not self._joints.stamps:
-            return None
-        since = self._joints.stamps[-1] - round(_MOVED_S * 1e9)
-        recent = [v for stamp, v in zip(self._joints.stamps, self._joints.values, strict=True) if stamp >= since]
-        return float(np.max(np.ptp(np.stack(recent), axis=0))) if len(recent) >= 2 else None
+        Speed counts, not way: right after a start two states of an arm that still moves lie close together.
+        """
+        since = self.joints_ns - round(_REST_S * 1e9)
+        recent = [(t, v) for t, v in zip(self._joints.stamps, self._joints.values, strict=True) if t >= since]
+        if len(recent) < 2:
+            return False
+        travelled = np.max(np.ptp(np.stack([value for _, value in recent]), axis=0))
+        return bool(travelled < _REST_RAD_S * 1e-9 * (recent[-1][0] - recent[0][0]))
 
     def newest_ns(self) -> int | None:
         """Stamp of the newest moment of which colour, depth and state are known; None if there is none."""

@@ -240,7 +240,7 @@ class PolicyRunner:
         self._after_clock_jump(now_ns, self.watch.clock(now_ns, steady_s))
         found = self._current_faults(now_ns, steady_s)
         if self.state is RunState.INACTIVE:
-            if not found and self.buffer.moving():
+            if not found and not self.buffer.at_rest():
                 found = [Fault(Reason.TRACKING, "the arm still moves: a policy begins with an arm at rest")]
             self.faults = found
             if not found:
