@@ -50,6 +50,7 @@ if name == last:  # the launch ends with it: the others are given time to write
         time.sleep(0.05)
 elif name == "diffusion_policy":  # is configured and activated as the real one
     import rclpy
+    from rclpy.executors import ExternalShutdownException
     from rclpy.lifecycle import LifecycleNode
 
     class Policy(LifecycleNode):
@@ -61,7 +62,7 @@ elif name == "diffusion_policy":  # is configured and activated as the real one
     node = Policy("diffusion_policy")
     try:
         rclpy.spin(node)
-    except BaseException:
+    except (KeyboardInterrupt, ExternalShutdownException):  # how the launch ends it
         pass
 else:
     time.sleep(30.0)

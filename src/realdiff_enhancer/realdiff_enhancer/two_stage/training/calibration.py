@@ -21,7 +21,7 @@ from .store import PairStore, step_seed
 
 #: Beyond these, a correction would hide a network that has not learned enough. Levels of the hole field are ±1 at most.
 _LEVEL_RANGE = (-0.8, 0.8)
-_GAIN_RANGE = (0.5, 2.0)
+_GAIN_RANGE = (0.6, 1.6)
 _SAMPLED_PIXELS = 200_000
 
 
