@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,17 +17,19 @@ from realdiff_core.config import camera_profile  # noqa: E402
 from realdiff_core.errors import ConfigError  # noqa: E402
 from realdiff_enhancer.models import create_model  # noqa: E402
 from realdiff_enhancer.two_stage.training import TrainConfig, train_run  # noqa: E402
-from realdiff_enhancer.two_stage.training.adversarial import PatchDiscriminator  # noqa: E402
+from realdiff_enhancer.two_stage.training.adversarial import AdversarialObjective, PatchDiscriminator  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from test_two_stage import frames  # noqa: E402
 
 
 def settings(pack: Path, kind: str, **changes: Any) -> dict[str, Any]:
-    model = {
+    model: dict[str, Any] = {
         "stages": "one",
         "direct": True,
-        "fine": {"stride": 4, "channels": [8, 8], "norm_groups": 4, "attention": kind == "gan"},
+        "fine": {"stride": 4, "channels": [8, 8], "norm_groups": 4},
     }
+    if kind == "gan":
+        model["fine"] = {**model["fine"], "attention": True, "adaptive_kernels": 2}
     adversarial = {"kind": kind, "channels": 4} | ({"l1_weight": 0.0, "r1": 1.0} if kind == "gan" else {})
     return tiny_training.settings(pack, model=model, adversarial=adversarial, distil_steps=0, **changes)
 
@@ -46,6 +49,7 @@ def test_a_baseline_trains_resumes_exactly_and_enhances(pack: Path, tmp_path: Pa
         pass
     whole, parts = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("whole", "parts"))
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
+    assert any(".conv1.bank." in key for key in whole) == (kind == "gan")
     profile = camera_profile("d435")
     model = create_model(kind, profile=profile, device="cpu", weights=tmp_path / "whole" / "model")
     assert model.name == kind
@@ -65,6 +69,24 @@ def test_half_an_adversarial_configuration_is_refused(pack: Path) -> None:
     wrong["model"] = {**wrong["model"], "direct": False}
     with pytest.raises(ValidationError, match="adversarial model needs"):
         TrainConfig.model_validate(wrong)
+
+
+def test_only_what_the_penalty_needs_of_a_bf16_discriminator_is_in_float32(pack: Path) -> None:
+    accelerator: Any = SimpleNamespace(
+        mixed_precision="bf16", num_processes=1, autocast=lambda: torch.autocast("cpu", torch.bfloat16)
+    )
+    store: Any = SimpleNamespace(clean=torch.zeros(1))
+    objective = AdversarialObjective("fine", store, TrainConfig.model_validate(settings(pack, "gan")), accelerator)
+    seen: list[Any] = []
+    objective.discriminator.layers[2].register_forward_hook(lambda layer, inputs, output: seen.append(output.dtype))
+    real, fake = torch.randn((2, 2, 5, 64, 64), generator=torch.Generator().manual_seed(0))
+    before = [p.detach().clone() for p in objective.discriminator.parameters()]
+    objective._train_discriminator(real, fake, 0)  # with the penalty: real, then fake images
+    objective._train_discriminator(real, fake, 1)
+    assert seen == [torch.float32, torch.bfloat16, torch.bfloat16, torch.bfloat16]
+    for old, new in zip(before, objective.discriminator.parameters(), strict=True):
+        assert new.dtype == torch.float32
+        assert torch.isfinite(new).all() and not torch.equal(old, new)
 
 
 def test_the_discriminator_sees_70_pixels() -> None:

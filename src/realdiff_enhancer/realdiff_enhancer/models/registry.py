@@ -107,7 +107,7 @@ _TRAINED = {
     "without_dgo": ("ablations/without_dgo.yaml", "ablation: no discrepancy-guided optimisation"),
     "controlnet": ("baselines/controlnet.yaml", "baseline: one diffusion stage with ControlNet conditioning"),
     "pix2pix": ("baselines/pix2pix.yaml", "baseline: conditional GAN with L1"),
-    "gan": ("baselines/gan.yaml", "baseline: GAN with attention and R1"),
+    "gan": ("baselines/gan.yaml", "baseline: GAN with adaptive kernels, attention and R1"),
 }
 
 _MODELS: dict[str, tuple[Callable[[ModelOptions], DepthModel], str]] = {

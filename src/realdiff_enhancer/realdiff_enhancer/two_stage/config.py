@@ -83,6 +83,8 @@ class NetworkConfig(_Strict):
         layers_per_block: of the compact U-Net.
         norm_groups: of its group normalisation.
         attention: self-attention on the coarsest level of the compact U-Net.
+        adaptive_kernels: kernels in the bank that each 3x3 convolution in the ResNet blocks of the compact U-Net mixes
+            for each sample (GigaGAN); 1 means ordinary convolutions.
     """
 
     kind: Literal["compact", "control", "stable_diffusion"] = "compact"
@@ -92,6 +94,16 @@ class NetworkConfig(_Strict):
     layers_per_block: int = Field(1, ge=1)
     norm_groups: int = Field(16, ge=1)
     attention: bool = False
+    adaptive_kernels: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _adaptive(self) -> NetworkConfig:
+        if self.adaptive_kernels > 1 and self.kind != "compact":
+            raise ValueError(
+                f'adaptive_kernels {self.adaptive_kernels} needs kind "compact", got kind "{self.kind}": '
+                "take adaptive_kernels: 1 for it"
+            )
+        return self
 
 
 class ConditionConfig(_Strict):

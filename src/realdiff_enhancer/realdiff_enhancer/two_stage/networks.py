@@ -5,6 +5,7 @@ from __future__ import annotations
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
+from .adaptive import adapt_kernels
 from .conditioning import condition_channels
 from .config import NetworkConfig, TwoStageConfig
 from .solver import Denoiser
@@ -27,7 +28,7 @@ def _network(config: NetworkConfig, in_channels: int, out_channels: int, labels:
 def _compact(config: NetworkConfig, in_channels: int, out_channels: int, labels: int) -> UNet2DModel:
     levels = len(config.channels)
     last = ("AttnDownBlock2D", "AttnUpBlock2D") if config.attention else ("DownBlock2D", "UpBlock2D")
-    return UNet2DModel(
+    unet = UNet2DModel(
         sample_size=None,
         in_channels=in_channels,
         out_channels=out_channels,
@@ -39,6 +40,9 @@ def _compact(config: NetworkConfig, in_channels: int, out_channels: int, labels:
         attention_head_dim=config.norm_groups,
         num_class_embeds=labels,
     )
+    if config.adaptive_kernels > 1:
+        adapt_kernels(unet, config.adaptive_kernels)
+    return unet
 
 
 def as_denoiser(network: nn.Module) -> Denoiser:

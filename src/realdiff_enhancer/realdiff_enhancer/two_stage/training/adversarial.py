@@ -1,16 +1,20 @@
-"""Adversarial baselines: Pix2Pix, and a GAN with attention and R1.
+"""Adversarial baselines: Pix2Pix, and a GigaGAN-style GAN with adaptive kernels, attention and R1.
 
 The generator is the fine network of a single-stage model, evaluated once at the noisiest timestep: one DDIM step from
 pure noise. So everything around it, from the conditions to the decoding, is what the diffusion models have, and a
 trained generator is an ordinary model folder with one sampling step.
 
 Pix2Pix (Isola et al. 2017): 70x70 PatchGAN on condition and image, cross-entropy, L1 with weight 100. "gan": the same
-discriminator with the R1 penalty (Mescheder et al. 2018), the non-saturating loss and no L1; attention in the generator
-is a setting of the network (`model.fine.attention`). GigaGAN's adaptive kernels are not part of it.
+discriminator with the R1 penalty (Mescheder et al. 2018), the non-saturating loss and no L1. Attention and GigaGAN's
+sample-adaptive kernels (Kang et al. 2023) in the generator are settings of the network (`model.fine.attention`,
+`model.fine.adaptive_kernels`).
+
+The discriminator runs in bf16 where the networks do, its losses and all of the R1 penalty in float32.
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -102,9 +106,10 @@ class AdversarialObjective:
         context = features.full
         self._train_discriminator(torch.cat([real, context], 1), torch.cat([fake.detach(), context], 1), step)
         self.discriminator.requires_grad_(False)
-        logits = self.discriminator(torch.cat([fake, context], 1))
+        with self._autocast():
+            logits = self.discriminator(torch.cat([fake, context], 1))
         self.discriminator.requires_grad_(True)
-        deceived = F.softplus(-logits)
+        deceived = F.softplus(-logits.float())
         terms = [Term("deceives", 1.0, deceived.sum(), torch.tensor(float(deceived.numel()), device=deceived.device))]
         if self.settings.l1_weight > 0:
             mask = torch.cat([batch.targets.both, batch.targets.known], 1)
@@ -112,11 +117,18 @@ class AdversarialObjective:
             terms.append(Term("l1", self.settings.l1_weight, difference.sum(), mask.sum()))
         return terms
 
+    def _autocast(self) -> AbstractContextManager[Any]:
+        # not fp16: without a scaler for its loss the discriminator's gradients would vanish in it
+        return self.accelerator.autocast() if self.accelerator.mixed_precision == "bf16" else nullcontext()
+
     def _train_discriminator(self, real: Tensor, fake: Tensor, step: int) -> None:
         penalised = self.settings.r1 > 0 and step % self.settings.r1_every == 0
         real = real.detach().requires_grad_(penalised)
-        judged = self.discriminator(real)
-        loss = F.softplus(-judged).mean() + F.softplus(self.discriminator(fake)).mean()
+        with nullcontext() if penalised else self._autocast():
+            judged = self.discriminator(real).float()
+        with self._autocast():
+            judged_fake = self.discriminator(fake).float()
+        loss = F.softplus(-judged).mean() + F.softplus(judged_fake).mean()
         if penalised:
             (gradient,) = torch.autograd.grad(judged.sum(), real, create_graph=True)
             penalty = gradient.square().sum((1, 2, 3)).mean() / real[0, 0].numel()
