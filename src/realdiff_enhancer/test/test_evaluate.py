@@ -264,6 +264,21 @@ def test_max_frames_spreads_over_the_scene(tmp_path: Path) -> None:
     assert scene.clean(0)[60, 80] == pytest.approx(0.7)
 
 
+def test_first_and_last_choose_a_part_of_the_scene(tmp_path: Path) -> None:
+    pairs = write_pairs(tmp_path / "box", frames=9)
+    part = load_scene(parse_scene(str(pairs), "d435"), max_frames=2, first=104, last=118)
+    assert [frame.number for frame in part.frames] == [106, 118]
+    with pytest.raises(DepthError, match="no pair has a number in the range") as caught:
+        load_scene(parse_scene(str(pairs), "d435"), first=125)
+    assert "100 to 124" in str(caught.value)
+    quick = ("--models", "none", "--classifier-steps", "0", "--resamples", "20", "--features", "none")
+    run("--pairs", pairs, *quick, "--first", "106", "--last", "121", "-o", tmp_path / "out")
+    document = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert document["scenes"][0]["frames"] == [106, 109, 112, 115, 118, 121]
+    assert (document["run"]["first"], document["run"]["last"]) == (106, 121)
+    assert "6 pairs, frames 106 to 121" in (tmp_path / "out" / "summary.md").read_text()
+
+
 def test_seeds_cover_the_exposures_between_two_pairs(tmp_path: Path) -> None:
     scene = load_scene(parse_scene(str(write_pairs(tmp_path / "box", frames=4)), "d435"))
     (first, before_first), (second, before_second) = (seeds_of(frame, 7, 4) for frame in scene.frames[:2])

@@ -14,6 +14,7 @@ _EXAMPLES = """\
   ros2 run realdiff_enhancer evaluate --pairs ovni=pairs/ovni:d415 tron=pairs/tron:d435 \\
       --models none gaussian perlin disparity two_stage --seed 0 -o evaluation
   ros2 run realdiff_enhancer evaluate --pairs pairs/tron --models two_stage --steps 4 --max-frames 12 -o quick
+  ros2 run realdiff_enhancer evaluate --pairs pairs/tron:my_d435 --models two_stage --first 1128 -o second_half
 
 output:
   OUT/summary.md     tables with 95 % intervals     OUT/figures/SCENE_frames.png   depth and residual, every model
@@ -49,6 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--seed", type=int, default=0, help="seeds models, points, resamples, classifiers (default: 0)"
     )
     arguments.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    arguments.add_argument("--first", type=int, metavar="NUMBER", help="leave out pairs with a smaller frame number")
+    arguments.add_argument("--last", type=int, metavar="NUMBER", help="leave out pairs with a larger frame number")
     arguments.add_argument("--max-frames", type=int, metavar="N", help="use N frames a scene, evenly spread")
     arguments.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples (default: 1000)")
     arguments.add_argument(
@@ -119,7 +122,10 @@ def evaluate(options: argparse.Namespace, command: str) -> int:
 
     _check(options)
     weights = parse_weights(options.weights, options.models)
-    scenes = [load_scene(parse_scene(text, options.profile), options.max_frames) for text in options.pairs]
+    scenes = [
+        load_scene(parse_scene(text, options.profile), options.max_frames, options.first, options.last)
+        for text in options.pairs
+    ]
     if len({scene.name for scene in scenes}) < len(scenes):
         raise ConfigError("two scenes have the same name", where="--pairs", next_step="name them: NAME=DIR")
     device = torch_device(options.device)
@@ -140,7 +146,8 @@ def evaluate(options: argparse.Namespace, command: str) -> int:
             evaluate_scene(scene, scene_models, settings, lambda text: print(text, file=sys.stderr, flush=True))
             for scene, scene_models in zip(scenes, models, strict=True)
         ]
-        write_results(folder, results, run_description(command, settings, options.steps))
+        part = {"first": options.first, "last": options.last}
+        write_results(folder, results, {**run_description(command, settings, options.steps), **part})
     print(options.output / "summary.md")
     return 0
 

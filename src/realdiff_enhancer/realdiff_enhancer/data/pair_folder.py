@@ -8,7 +8,7 @@ where asked for ``colour/NNNNNN.png`` (the same pixels).
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from realdiff_core.errors import ImageError, OutputError, RealdiffError
+from realdiff_core.errors import ConfigError, ImageError, OutputError, RealdiffError
 
 from realdiff_enhancer.data.pair_maker import PairCandidate
 from realdiff_enhancer.data.pairs import CLEAN_UNIT_M, NOISY_UNIT_M, PairPack
@@ -34,6 +34,7 @@ class PairMeta(BaseModel):
     licence: str = Field(default="", description="licence of its images; empty if not stated")
     camera: str = Field(description="camera profile")
     baseline_m: float = Field(gt=0, description="stereo baseline")
+    method: str = Field(default="", description="how the clean depth was made: motion, static or twins")
     use: str = Field(default="", description="what the pairs may be used for, for example: evaluation only")
 
 
@@ -129,12 +130,46 @@ def _read_png16(path: Path) -> npt.NDArray[np.uint16]:
     return np.asarray(image, np.uint16)
 
 
-def _windows(folder: Path) -> dict[int, int]:
-    path = folder / "pairs.csv"
-    if not path.exists():
+def read_camera_matrix(path: Path) -> npt.NDArray[np.float64]:
+    """Read K.txt: float64 [3,3], px.
+
+    Raises:
+        ConfigError: missing, or no camera matrix.
+    """
+    try:
+        matrix = np.loadtxt(path, dtype=np.float64)
+    except FileNotFoundError as error:
+        raise ConfigError("camera matrix is missing", where=path, next_step="write K.txt: 3×3 numbers") from error
+    except ValueError as error:
+        raise ConfigError("camera matrix can't be read", where=path, expected="3×3 numbers", got=str(error)) from error
+    if matrix.shape != (3, 3) or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
+        raise ConfigError(
+            "camera matrix makes no sense", where=path, expected="3×3, fx and fy > 0", got=matrix.tolist()
+        )
+    return matrix
+
+
+def read_windows(path: Path) -> dict[int, str]:
+    """Read from pairs.csv which window each frame was fused in; nothing where there is no such file.
+
+    Raises:
+        ConfigError: a column is missing, or a frame is no number.
+    """
+    if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8") as stream:
-        return {int(row["frame"]): int(row["window"]) for row in csv.DictReader(stream)}
+        rows = list(csv.DictReader(stream))
+    if rows and not {"frame", "window"} <= set(rows[0]):
+        raise ConfigError("pairs.csv lacks a column", where=path, expected="frame, window", got=", ".join(rows[0]))
+    try:
+        return {int(row["frame"]): row["window"] for row in rows}
+    except ValueError as error:
+        raise ConfigError("pairs.csv has a frame that is no number", where=path, got=str(error)) from error
+
+
+def is_pair_folder(path: Path) -> bool:
+    """Whether a folder is meant to hold pairs: it has clean/ or noisy/, as no recording has."""
+    return (path / "clean").is_dir() or (path / "noisy").is_dir()
 
 
 def read_meta(folder: Path, default: PairMeta | None = None) -> PairMeta:
@@ -174,9 +209,14 @@ def load_folder(folder: Path, *, meta: PairMeta, validation_windows: int = 1) ->
         validation_windows: the last windows that are kept out of training.
 
     Raises:
-        RealdiffError: no pairs, or a damaged image.
+        RealdiffError: no pairs, a damaged image, or images of several sizes.
+        ConfigError: K.txt or pairs.csv is not understood.
     """
-    names = sorted(path.stem for path in (folder / "noisy").glob("*.png") if (folder / "clean" / path.name).exists())
+    names = sorted(
+        path.stem
+        for path in (folder / "noisy").glob("*.png")
+        if path.stem.isdigit() and (folder / "clean" / path.name).exists()
+    )
     if not names or not (folder / "K.txt").exists():
         raise RealdiffError(
             "the folder holds no pairs",
@@ -185,14 +225,13 @@ def load_folder(folder: Path, *, meta: PairMeta, validation_windows: int = 1) ->
             next_step="make pairs with make_pairs",
         )
     frames = np.array([int(name) for name in names], np.int64)
-    known = _windows(folder)
-    windows = np.array([known.get(int(frame), 0) for frame in frames], np.int64)
+    windows = _window_numbers(folder, frames)
     distinct = np.unique(windows)
     kept_out = distinct[len(distinct) - min(validation_windows, len(distinct) - 1) :]
     return PairPack(
-        clean_01mm=np.stack([_read_png16(folder / "clean" / f"{name}.png") for name in names]),
-        noisy_mm=np.stack([_read_png16(folder / "noisy" / f"{name}.png") for name in names]),
-        K=np.loadtxt(folder / "K.txt", dtype=np.float64),
+        clean_01mm=_read_images(folder / "clean" / f"{name}.png" for name in names),
+        noisy_mm=_read_images(folder / "noisy" / f"{name}.png" for name in names),
+        K=read_camera_matrix(folder / "K.txt"),
         baseline_m=meta.baseline_m,
         source=meta.source,
         frames=frames,
@@ -200,6 +239,34 @@ def load_folder(folder: Path, *, meta: PairMeta, validation_windows: int = 1) ->
         validation=np.isin(windows, kept_out),
         licence=meta.licence,
     )
+
+
+def _window_numbers(folder: Path, frames: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    known = read_windows(folder / "pairs.csv")
+    try:
+        return np.array([int(known.get(int(frame), 0)) for frame in frames], np.int64)
+    except ValueError as error:
+        raise ConfigError(
+            "pairs.csv has a window that is no number",
+            where=folder / "pairs.csv",
+            expected="the first frame number of the window",
+            got=str(error),
+        ) from error
+
+
+def _read_images(paths: Iterable[Path]) -> npt.NDArray[np.uint16]:
+    images: list[npt.NDArray[np.uint16]] = []
+    for path in paths:
+        images.append(_read_png16(path))
+        if images[-1].shape != images[0].shape:
+            raise RealdiffError(
+                "image has another size than the folder's first",
+                where=path,
+                expected=images[0].shape,
+                got=images[-1].shape,
+                next_step="keep each camera's pairs in a folder of their own",
+            )
+    return np.stack(images)
 
 
 def join_packs(packs: Sequence[PairPack]) -> PairPack:

@@ -7,7 +7,6 @@ Layout of a folder: ``clean/NNNNNN.png`` (16 bit, 0.1 mm, 0 = unknown), ``noisy/
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,9 @@ from realdiff_core.config import CameraProfile, find_config, load_yaml
 from realdiff_core.errors import ConfigError, DepthError, ImageError
 from realdiff_core.frames import read_colour
 
-#: Metres per unit of the two kinds of image.
-CLEAN_UNIT_M = 1e-4
-NOISY_UNIT_M = 1e-3
+from realdiff_enhancer.data.pair_folder import read_camera_matrix, read_windows
+from realdiff_enhancer.data.pairs import CLEAN_UNIT_M, NOISY_UNIT_M
+
 #: Frame numbers count exposures at this rate.
 FRAME_RATE_HZ = 30
 
@@ -141,23 +140,27 @@ def parse_scene(text: str, default_profile: str) -> SceneArgument:
     return SceneArgument(name or folder.resolve().name, folder, profile)
 
 
-def load_scene(argument: SceneArgument, max_frames: int | None = None) -> Scene:
+def load_scene(
+    argument: SceneArgument, max_frames: int | None = None, first: int | None = None, last: int | None = None
+) -> Scene:
     """Find the pairs of a scene and read its camera.
 
     Args:
         argument: what the command line says.
-        max_frames: keep this many frames, evenly spread; all of them where None.
+        max_frames: keep this many of these frames, evenly spread; all of them where None.
+        first: leave out frames with a smaller number.
+        last: leave out frames with a larger number.
 
     Returns:
         The scene.
 
     Raises:
         ConfigError: the profile is unknown, ``K.txt`` is missing or malformed.
-        DepthError: there are no pairs, or the first image can't be read.
+        DepthError: there are no pairs, none in the range, or the first image can't be read.
     """
     folder = argument.folder
     profile = load_yaml(find_config(f"cameras/{argument.profile}.yaml"), CameraProfile)
-    windows = _windows(folder / "pairs.csv")
+    windows = read_windows(folder / "pairs.csv")
     frames = [
         PairFrame(
             int(clean.stem),
@@ -177,10 +180,11 @@ def load_scene(argument: SceneArgument, max_frames: int | None = None) -> Scene:
             next_step="name the folder that holds clean/ and noisy/",
         )
     frames.sort(key=lambda frame: frame.number)
+    frames = _in_range(frames, folder, first, last)
     if max_frames is not None and max_frames < len(frames):
         keep = np.unique(np.linspace(0, len(frames) - 1, max_frames).round().astype(int))
         frames = [frames[i] for i in keep]
-    matrix = _camera_matrix(folder / "K.txt")
+    matrix = read_camera_matrix(folder / "K.txt")
     height, width = _read_png(frames[0].clean, CLEAN_UNIT_M).shape
     camera = CameraModel(
         width=width,
@@ -192,6 +196,22 @@ def load_scene(argument: SceneArgument, max_frames: int | None = None) -> Scene:
         baseline_m=profile.baseline_m,
     )
     return Scene(argument.name, folder, profile, camera, tuple(frames))
+
+
+def _in_range(frames: list[PairFrame], folder: Path, first: int | None, last: int | None) -> list[PairFrame]:
+    numbers = [frame.number for frame in frames]
+    low = numbers[0] if first is None else first
+    high = numbers[-1] if last is None else last
+    kept = [frame for frame in frames if low <= frame.number <= high]
+    if not kept:
+        raise DepthError(
+            "no pair has a number in the range",
+            where=folder,
+            expected=f"numbers {low} to {high}",
+            got=f"{numbers[0]} to {numbers[-1]}",
+            next_step="correct --first or --last",
+        )
+    return kept
 
 
 def _colour(folder: Path, stem: str) -> Path | None:
@@ -212,30 +232,3 @@ def _read_png(path: Path, unit_m: float) -> NDArray[np.float32]:
     depth = image.astype(np.float32) * np.float32(unit_m)
     depth[image == 0] = np.nan
     return depth
-
-
-def _camera_matrix(path: Path) -> NDArray[np.float64]:
-    try:
-        matrix = np.loadtxt(path, dtype=np.float64)
-    except FileNotFoundError as error:
-        raise ConfigError("camera matrix is missing", where=path, next_step="write K.txt: 3×3 numbers") from error
-    except ValueError as error:
-        raise ConfigError("camera matrix can't be read", where=path, expected="3×3 numbers", got=str(error)) from error
-    if matrix.shape != (3, 3) or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
-        raise ConfigError(
-            "camera matrix makes no sense", where=path, expected="3×3, fx and fy > 0", got=matrix.tolist()
-        )
-    return matrix
-
-
-def _windows(path: Path) -> dict[int, str]:
-    if not path.is_file():
-        return {}
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    if rows and not {"frame", "window"} <= set(rows[0]):
-        raise ConfigError("pairs.csv lacks a column", where=path, expected="frame, window", got=", ".join(rows[0]))
-    try:
-        return {int(row["frame"]): row["window"] for row in rows}
-    except ValueError as error:
-        raise ConfigError("pairs.csv has a frame that is no number", where=path, got=str(error)) from error

@@ -131,7 +131,8 @@ def _scene(result: SceneResult) -> list[str]:
     lines = [
         f"## {scene.name}",
         "",
-        f"{len(scene.frames)} pairs, camera profile `{scene.profile.name}` "
+        f"{len(scene.frames)} pairs, frames {scene.frames[0].number} to {scene.frames[-1].number}, "
+        f"camera profile `{scene.profile.name}` "
         f"(fx {scene.camera.fx:.1f} px, baseline {1e3 * scene.profile.baseline_m:g} mm); "
         f"frames of the two-sample tests (train → test): {frames}.",
         "",
