@@ -1,6 +1,7 @@
 """A camera profile fitted on the user's own recording: clean proxy, pairs, fine-tuning, before and after.
 
-The last windows of the recording are not trained on: before and after are compared there.
+The last windows of the recording are not trained on: before and after are compared there. Pairs that `make_pairs` has
+made already are taken as they are.
 """
 
 from __future__ import annotations
@@ -14,21 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from realdiff_core.config import CameraProfile, StreamProfile
-from realdiff_core.errors import ConfigError, DepthError
+from realdiff_core.errors import ConfigError
 
-from realdiff_enhancer.data.pair_folder import PairFolderWriter, PairMeta, load_folder
 from realdiff_enhancer.data.pairs import PairPack
 from realdiff_enhancer.data.sequence import SequenceOptions
-from realdiff_enhancer.data.sources import PairSource
-from realdiff_enhancer.data.splits import PRIVATE, refuse_held_out
+from realdiff_enhancer.data.splits import PRIVATE
 from realdiff_enhancer.evaluation.pairs import Scene, SceneArgument, load_scene
 from realdiff_enhancer.evaluation.runner import EvaluationSettings, SceneResult, evaluate_scene
+from realdiff_enhancer.fitting_pairs import find_pairs, pack_for_fit
 
 BEFORE, AFTER = "before", "after"
-#: Fewer pairs can't be divided into training and validation.
-MIN_PAIRS = 8
-#: Pairs that before and after are compared on, at least: the tests divide them once more.
-_MIN_VALIDATION = 4
 #: Optimiser steps of the trials that find out how long a step takes, and the share of the time that is planned for.
 _TRIAL_STEPS = (4, 14)
 _PLANNED_SHARE = 0.8
@@ -43,7 +39,7 @@ class FitOptions:
         base: profile of the camera's kind: baseline, range, disparity step.
         steps: optimiser steps of the fine stage; the coarse one takes half, each distillation a quarter.
         time_limit_s: what the training may take; None for no limit.
-        static: the camera is at rest; None finds out.
+        static: the camera is at rest; None finds out. This and the three lengths are for making pairs.
         initial: model folder to start from; None for the shipped weights.
         batch: crops a step.
         crop: height and width of the crops, px.
@@ -79,7 +75,7 @@ class FitResult:
         comparison: before and after on the pairs that weren't trained on.
         pairs: number of pairs, those for validation among them.
         validation: number of the latter.
-        method: how the clean depth was made.
+        method: how the clean depth was made: "motion", "static", "twins"; "" if given pairs don't say.
         private: the recording is of a scene that the project holds out.
         seconds: of making the pairs and of training.
     """
@@ -105,16 +101,16 @@ def fit(
     """Fit a camera.
 
     Args:
-        source: raw bag or folder of depth frames.
-        reading: what is read of it.
+        source: raw bag or folder of depth frames; or folder of pairs, whose making is then left out.
+        reading: what is read of a recording.
         options: settings.
         work: empty folder for pairs and training.
         report: receives lines about the progress.
         advance: called with the number of frames that have got a clean depth.
 
     Raises:
-        RealdiffError: no usable pairs in the recording.
-        ConfigError: it is too short to train on, or the training's settings don't fit.
+        RealdiffError: no usable pairs in the recording or folder.
+        ConfigError: too few of them to train on, they are of another camera, or the training's settings don't fit.
     """
     from realdiff_enhancer.two_stage.model_folder import load_config, shipped_weights
     from realdiff_enhancer.two_stage.pipeline import TwoStageModel
@@ -122,29 +118,16 @@ def fit(
     initial = options.initial or shipped_weights("d435")
     load_config(initial)  # a wrong folder shows before the work
     begin = time.monotonic()
-    found = _open(source, reading, options)
-    folder = work / "pairs"
-    accepted = _write_pairs(found, folder, options, advance)
-    if accepted < MIN_PAIRS:
-        raise ConfigError(
-            "the recording gives too few pairs to fit a camera",
-            where=source,
-            expected=f"at least {MIN_PAIRS} frames with clean depth",
-            got=accepted,
-            next_step="record longer: the camera moving slowly over a scene, or some seconds at rest with --static",
-        )
-    pack, private = _pack(folder, options, work / "pack.npz")
+    pairs = find_pairs(source, reading, options, work, advance)
+    pack, private = pack_for_fit(pairs, options, work / "pack.npz")
     made = time.monotonic()
-    report(
-        f"{accepted} of {found.frames} frames have a clean depth ({found.method}); "
-        f"{len(pack.validation_indices())} are kept for the comparison"
-    )
+    report(f"{pairs.origin}; {len(pack.validation_indices())} are kept for the comparison")
     if private:
         report(f"frames of a held-out scene: {PRIVATE}")
     model = _train(work, initial, options, report)
     trained = time.monotonic()
     profile = _profile(options, pack)
-    scene = _comparison_scene(folder, pack, options)
+    scene = _comparison_scene(pairs.folder, pack, options)
     models = [TwoStageModel.from_pretrained(path, profile=profile, device="auto") for path in (initial, model)]
     for name, instance in zip((BEFORE, AFTER), models, strict=True):
         instance.name = name
@@ -154,75 +137,17 @@ def fit(
         profile,
         model,
         comparison,
-        accepted,
+        len(pack),
         len(scene.frames),
-        found.method,
+        pairs.meta.method,
         private,
         (made - begin, trained - made),
     )
 
 
-def _open(source: Path, reading: SequenceOptions, options: FitOptions) -> PairSource:
-    """Read the recording; find out whether the camera is at rest where that isn't said."""
-    from realdiff_enhancer.data.static_camera import fuse_static
-
-    found = PairSource.open(
-        source,
-        reading,
-        options.base,
-        static=options.static is not False,
-        window=options.window,
-        voxel_m=options.voxel_m,
-        far_m=options.far_m,
-    )
-    if options.static is None and found.sequence is not None:
-        try:
-            fuse_static(found.sequence)
-        except DepthError:
-            from realdiff_enhancer.data.open3d_import import import_open3d
-
-            import_open3d()
-            return replace(found, method="motion")
-    return found
-
-
-def _write_pairs(found: PairSource, folder: Path, options: FitOptions, advance: Callable[[int], None]) -> int:
-    meta = PairMeta(source=options.name, camera=options.base.name, baseline_m=options.base.baseline_m)
-    writer = PairFolderWriter(folder, found.K, meta)
-    accepted = 0
-    reasons: dict[str, int] = {}
-    for pair in found.pairs(advance):
-        writer.write(pair)
-        accepted += not pair.failures
-        for failure in pair.failures:
-            reasons[failure.split()[0]] = reasons.get(failure.split()[0], 0) + 1
-    if not accepted:
-        raise found.nothing_accepted(reasons)
-    return accepted
-
-
-def _pack(folder: Path, options: FitOptions, path: Path) -> tuple[PairPack, bool]:
-    """Pack the pairs; at least a few are kept for the comparison."""
-    meta = PairMeta(source=options.name, camera=options.base.name, baseline_m=options.base.baseline_m)
-    windows = 1
-    pack = load_folder(folder, meta=meta, validation_windows=windows)
-    while len(pack.validation_indices()) < _MIN_VALIDATION and len(pack.training_indices()) > len(pack) // 2:
-        windows += 1
-        pack = load_folder(folder, meta=meta, validation_windows=windows)
-    if len(pack.validation_indices()) < _MIN_VALIDATION or not len(pack.training_indices()):
-        # One long window: the last frames instead.
-        pack = replace(pack, validation=pack.frames >= pack.frames[-max(_MIN_VALIDATION, len(pack) // 5)])
-    private = False
-    try:
-        refuse_held_out(pack)
-    except ConfigError:
-        # Fitting a held-out camera is an experiment that its own second half judges; its weights go nowhere.
-        pack, private = replace(pack, licence=PRIVATE), True
-    pack.save(path)
-    return pack, private
-
-
 def _train(work: Path, initial: Path, options: FitOptions, report: Callable[[str], None]) -> Path:
+    import torch
+
     from realdiff_enhancer.two_stage.model_folder import base_config, load_config
     from realdiff_enhancer.two_stage.training import TrainConfig, train_run
 
@@ -239,6 +164,8 @@ def _train(work: Path, initial: Path, options: FitOptions, report: Callable[[str
         "calibration_frames": 8,
         "calibrate_steps": (1, 2, 4, 8),
         "sample_every": 0,
+        # Recorded in seconds; compiling takes minutes, which a fit doesn't repay.
+        "acceleration": "graphs" if torch.cuda.is_available() else "none",
         **({"distil_to": few} if few else {}),
         **(options.train or {}),
     }

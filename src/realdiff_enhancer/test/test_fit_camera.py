@@ -11,8 +11,9 @@ import pytest
 from enhancer_bags import run_enhance, write_episode
 from realdiff_core.bag import BagReader
 from realdiff_core.config import camera_profile, load_yaml
-from realdiff_core.errors import ConfigError, DepthError
+from realdiff_core.errors import ConfigError, DepthError, RealdiffError
 from realdiff_enhancer.commands.fit_camera import build_parser, fit_camera
+from realdiff_enhancer.commands.make_pairs import run as make_pairs
 from realdiff_enhancer.data.sequence import SequenceOptions
 from realdiff_enhancer.evaluation.fit_page import fit_page
 from realdiff_enhancer.fitting import AFTER, BEFORE, FitOptions, check_name, fit, planned_steps, save_profile
@@ -91,6 +92,85 @@ def test_from_recording_to_enhanced_bag(tmp_path: Path, tiny_model: Path, monkey
     assert provenance.enhancement.weights_sha256 == fitted != start
     with pytest.raises(ConfigError, match="exists"):
         save_profile(result, "", folder, overwrite=False)
+
+
+def test_pairs_made_before_give_the_same_fit(tmp_path: Path, tiny_model: Path) -> None:
+    from realdiff_enhancer.two_stage.model_folder import load_model
+
+    raw = recording(tmp_path / "raw")
+    assert make_pairs([str(raw), "-o", str(tmp_path / "pairs"), "--static"]) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "pairs").rglob("*") if path.is_file()}
+    options = FitOptions(
+        name="my_d435", base=camera_profile("d435"), steps=2, initial=tiny_model, batch=2, crop=(64, 64), train=TINY
+    )
+    fits = []
+    for source in (raw, tmp_path / "pairs"):
+        lines: list[str] = []
+        (tmp_path / f"work_{source.name}").mkdir()
+        reading = SequenceOptions(baseline_m=0.05)
+        fits.append(fit(source, reading, options, tmp_path / f"work_{source.name}", lines.append))
+        if source.name == "pairs":  # nothing is fused
+            assert f"24 pairs are taken from {source}, made from raw (static); " in lines[0]
+            assert not (tmp_path / "work_pairs" / "pairs").exists()
+        else:
+            assert "24 of 24 frames have a clean depth (static); " in lines[0]
+    made, given = fits
+    assert (given.pairs, given.validation, given.method) == (made.pairs, made.validation, "static")
+    assert load_model(given.model, 2).sha256 == load_model(made.model, 2).sha256
+    assert {path: path.read_bytes() for path in (tmp_path / "pairs").rglob("*") if path.is_file()} == before
+
+
+def test_pair_folders_that_cannot_be_fitted_are_refused(tmp_path: Path, tiny_model: Path) -> None:
+    raw = recording(tmp_path / "raw", 12)
+    pairs = tmp_path / "pairs"
+    make_pairs([str(raw), "-o", str(pairs), "--static"])
+
+    def refused(match: str, *extra: str) -> str:
+        arguments = [str(pairs), "--name", "x", "--folder", str(tmp_path / "home"), "--weights", str(tiny_model)]
+        with pytest.raises(RealdiffError, match=match) as caught:
+            fit_camera(build_parser().parse_args([*arguments, *extra]), "fit_camera …")
+        return str(caught.value)
+
+    made_already = refused("made already", "--moving", "--far", "1", "--first", "3")
+    assert "--static or --moving, --first, --far" in made_already and "--voxel" not in made_already
+    assert "55 mm" in refused("another camera", "--base", "d415")
+    image = cv2.imread(str(pairs / "clean" / "000005.png"), cv2.IMREAD_UNCHANGED)
+    assert image is not None
+    cv2.imwrite(str(pairs / "clean" / "000005.png"), image[:-32])
+    assert "000005.png" in refused("another size")
+    cv2.imwrite(str(pairs / "clean" / "000005.png"), image)
+    (pairs / "pairs.csv").write_text("frame,window\n5,first\n")
+    refused("window that is no number")
+    (pairs / "pairs.csv").write_text("number,window\n5,0\n")
+    refused("lacks a column")
+    (pairs / "pairs.csv").unlink()
+    (pairs / "K.txt").write_text("180 0 three")
+    refused("camera matrix can't be read")
+    for path in sorted((pairs / "noisy").glob("*.png"))[7:]:
+        path.unlink()
+    (pairs / "K.txt").unlink()
+    refused("holds no pairs")
+    np.savetxt(pairs / "K.txt", K)
+    assert "rejected.csv" in refused("too few pairs")
+    assert not (tmp_path / "home").exists()
+
+
+def test_pairs_say_which_camera_they_are_of(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = tmp_path / "pairs"
+    make_pairs([str(recording(tmp_path / "raw", 12)), "-o", str(pairs), "--static", "--camera", "d415"])
+    seen: list[FitOptions] = []
+
+    def stop(source: Path, reading: SequenceOptions, options: FitOptions, *_: object) -> None:
+        seen.append(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("realdiff_enhancer.fitting.fit", stop)
+    for source in (pairs, tmp_path / "raw"):
+        with pytest.raises(KeyboardInterrupt):
+            arguments = [str(source), "--name", "x", "--folder", str(tmp_path / "home")]
+            fit_camera(build_parser().parse_args(arguments), "fit_camera …")
+    assert [options.base.name for options in seen] == ["d415", "d435"]
+    assert seen[1].far_m == FitOptions.far_m
 
 
 def test_short_and_restless_recordings_are_refused(tmp_path: Path, tiny_model: Path) -> None:

@@ -16,7 +16,7 @@ _EXAMPLES = """\
   ros2 run realdiff_enhancer make_pairs FRAMES -o pairs/table --camera d415 --voxel 0.003 --far 1 --window 24 --step 12
 
 The clean depth of a frame is fused from the frames around it, never from itself; frames whose residual speaks of bad
-registration are left out and listed in rejected.csv. The next step is pack_pairs.
+registration are left out and listed in rejected.csv. The next step is pack_pairs, or fit_camera.
 
 output:
   DIR/clean/NNNNNN.png   16 bit, 0.1 mm, 0 = unknown      DIR/pairs.csv, rejected.csv   figures of every frame
@@ -113,7 +113,14 @@ def _make(args: argparse.Namespace, focal: tuple[float, float, float, float] | N
         far_m=args.far,
     )
     name = args.name or args.source.resolve().stem
-    meta = PairMeta(source=name, licence=args.licence, camera=profile.name, baseline_m=profile.baseline_m, use=args.use)
+    meta = PairMeta(
+        source=name,
+        licence=args.licence,
+        camera=profile.name,
+        baseline_m=profile.baseline_m,
+        method=source.method,
+        use=args.use,
+    )
     accepted, total = 0, source.frames
     reasons: dict[str, int] = {}
     try:

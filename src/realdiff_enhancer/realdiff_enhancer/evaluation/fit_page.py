@@ -50,9 +50,9 @@ def fit_page(result: FitResult, command: str) -> str:
     )
     text = ", ".join(f"{name} {with_interval(estimate, 3)}" for name, estimate in tests)
     facts = (
-        f"{result.pairs} pairs from the recording ({result.method}); compared on {result.validation} of them that were "
-        f"not trained on. Nearer in {better} of {counted} distances. A classifier on crop statistics tells generated "
-        f"from real with accuracy {text}; 0.5 is perfect."
+        f"{result.pairs} pairs from the recording ({result.method or 'made before'}); compared on "
+        f"{result.validation} of them that were not trained on. Nearer in {better} of {counted} distances. "
+        f"A classifier on crop statistics tells generated from real with accuracy {text}; 0.5 is perfect."
     )
     if result.method == "static":
         facts += " The camera was at rest: the compared frames show the scene that was trained on."
