@@ -15,8 +15,8 @@ _EXAMPLES = """\
   ros2 run realdiff_enhancer fit_camera RAW_BAG --name my_d435
   ros2 run realdiff_enhancer fit_camera RAW_BAG --name my_d435 --time-limit-s 600
   ros2 run realdiff_enhancer fit_camera FRAMES --name bench_d415 --base d415 --static --far 1
-  ros2 run realdiff_enhancer make_pairs RAW_BAG -o pairs/desk && \
-      ros2 run realdiff_enhancer fit_camera pairs/desk --name desk_d435
+  ros2 run realdiff_enhancer make_pairs RAW_BAG -o pairs/desk
+  ros2 run realdiff_enhancer fit_camera pairs/desk --name desk_d435
   ros2 run realdiff_enhancer enhance episodes -o enhanced --profile my_d435
 
 output, in ~/.config/realdiff (XDG_CONFIG_HOME is honoured) or --folder:
