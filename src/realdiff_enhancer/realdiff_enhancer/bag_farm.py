@@ -41,7 +41,7 @@ class EnhancePlan:
         model: Name of the model.
         profile: Camera profile.
         steps: Sampling steps a stage.
-        device: "auto", "cpu" or "cuda".
+        device: A name that `models.device.pick_device` knows.
         weights: Folder of learned weights, or parameter file.
     """
 
@@ -156,7 +156,7 @@ def local_workers(plan: EnhancePlan, bags: int, size: int | None = None) -> Work
 
 def _gpus(plan: EnhancePlan) -> list[str]:
     """GPUs to be shared out, as CUDA_VISIBLE_DEVICES names them; none where the model or the user wants none."""
-    if plan.device == "cpu" or ":" in plan.device or plan.model in _WITHOUT_NETWORK:
+    if plan.device in ("cpu", "openvino") or ":" in plan.device or plan.model in _WITHOUT_NETWORK:
         return []
     import torch
 

@@ -113,7 +113,9 @@ class Pipeline:
             promise.set_result([raw.data if data is None else frame.image.with_data(data) for data in pixels])
             return
         self._promises[raw.topic, frame.index] = promise
-        for batch in stream.add(frame, self._options.batch):
+        # a GPU takes as long for a part of its batch as for the whole
+        together = max(self._options.batch, getattr(self._model, "preferred_batch", 1))
+        for batch in stream.add(frame, together):
             self._submit(batch)
 
     def _flush(self) -> None:

@@ -36,7 +36,7 @@ class EnhanceOptions:
         steps: Sampling steps a stage; None for the model's default.
         draws: Number of differently seeded outputs.
         topics: Depth topics; empty for all.
-        batch: Frames that the model gets at once. Never changes the result.
+        batch: Frames that the model gets at once, or more where a GPU computes more together. Never changes the result.
         storage: Storage of the output; None for the input's.
         compression: Compression of the output.
         override_provenance: Enhance depth that carries noise already, or whose origin is unknown.

@@ -85,6 +85,7 @@ class DepthEnhancer(LifecycleNode):
                 steps=values["steps"] or None,
                 device=values["device"],
                 weights=values["weights"] or None,
+                batch=1,
             )
         except RealdiffError as error:
             self.get_logger().error(str(error))

@@ -15,7 +15,7 @@ PARAMETERS = (
     Parameter("weights", "", "folder of learned weights; empty: what ships for the profile"),
     Parameter("seed", 0, "seed of the noise; the same seed and stamps give the same noise", bounds=(0, 2**63 - 1)),
     Parameter("steps", 0, "sampling steps a stage; 0: the model's default", bounds=(0, 1000)),
-    Parameter("device", "auto", "auto, cpu or cuda"),
+    Parameter("device", "auto", "auto, cpu, openvino, cuda or cuda-compiled (a minute at the start, then faster)"),
     Parameter("queue_size", 30, "frames that may wait; older ones are dropped and counted", bounds=(1, 1000)),
     Parameter("override_provenance", False, "expert: enhance depth that is noisy or of unknown origin nevertheless"),
 )

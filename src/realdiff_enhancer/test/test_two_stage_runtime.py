@@ -9,9 +9,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from realdiff_core.errors import ConfigError  # noqa: E402
+from realdiff_enhancer.models.device import pick_device  # noqa: E402
 from realdiff_enhancer.two_stage import bench  # noqa: E402
-from realdiff_enhancer.two_stage.networks import make_coarse, make_fine  # noqa: E402
+from realdiff_enhancer.two_stage.conditioning import condition_channels  # noqa: E402
+from realdiff_enhancer.two_stage.networks import as_denoiser, make_coarse, make_fine  # noqa: E402
 from realdiff_enhancer.two_stage.pipeline import TwoStageModel  # noqa: E402
+from realdiff_enhancer.two_stage.runtime import CompiledDenoiser  # noqa: E402
 from realdiff_enhancer.two_stage.training.acceleration import Acceleration, accelerated  # noqa: E402
 from test_two_stage import TINY, frames  # noqa: E402
 from torch import dtype  # noqa: E402
@@ -35,6 +39,45 @@ def test_openvino_agrees_with_torch_within_a_disparity_step() -> None:
     steps = np.abs(19.2 / got.depth[both] - 19.2 / expected.depth[both]) / TINY.codec.disparity_step_px
     assert steps.max() < 1.01  # what lies between two steps may be rounded to either
     assert (steps > 0.01).mean() < 1e-3
+
+
+def test_compiled_networks_give_what_others_give() -> None:
+    network = as_denoiser(make_coarse(TINY).eval())
+    traced: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> torch.fx.GraphModule:
+        traced.append(len(inputs))
+        return graph
+
+    channels = 1 + condition_channels(TINY, TINY.coarse.stride, detailed=False)
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.zeros(1, dtype=torch.int64)
+    compiled = CompiledDenoiser(network, backend)
+    with torch.inference_mode():
+        for time in (900, 100):
+            sample = torch.randn((1, channels, 8, 8), generator=generator)
+            timestep = torch.full((1,), time)
+            torch.testing.assert_close(compiled(sample, timestep, labels), network(sample, timestep, labels))
+    assert len(traced) == 1  # one compilation serves all timesteps
+
+
+def test_a_compiler_that_fails_is_named() -> None:
+    def backend(graph: object, inputs: object) -> object:
+        raise OSError("no C compiler")
+
+    compiled = CompiledDenoiser(as_denoiser(make_coarse(TINY).eval()), backend)
+    channels = 1 + condition_channels(TINY, TINY.coarse.stride, detailed=False)
+    labels = torch.zeros(1, dtype=torch.int64)
+    with torch.inference_mode(), pytest.raises(ConfigError, match=r"can't be compiled[\s\S]*no C compiler[\s\S]*cuda"):
+        compiled(torch.zeros((1, channels, 8, 8)), labels, labels)
+
+
+def test_compiled_networks_need_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="no CUDA device"):
+        pick_device("cuda-compiled")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device("cuda-compiled") == (torch.device("cuda"), "compiled")
 
 
 def test_a_failing_compiler_does_not_stop_the_training(monkeypatch: pytest.MonkeyPatch) -> None:

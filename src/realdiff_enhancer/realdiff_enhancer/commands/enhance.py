@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=int,
         default=8,
         metavar="N",
-        help="frames at once; never changes the result (default: 8)",
+        help="frames at once, a GPU may take more; never changes the result (default: 8)",
     )
     add(
         "--workers",
@@ -59,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="bags enhanced at the same time; never changes the result (default: one a core, or one a GPU)",
     )
     add("--ray", metavar="ADDRESS", help="let the workers run on the Ray cluster there (auto: the one on this machine)")
-    add("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    add("--device", default="auto", help="auto, cpu, openvino, cuda or cuda-compiled (default: auto)")
     add("--storage", choices=("mcap", "sqlite3"), help="storage of the output (default: as the input)")
     add("--compression", choices=("none", "zstd"), default="none", help="compression of the output (default: none)")
     add("--resume", action="store_true", help="continue an interrupted run; leave outputs that are complete")

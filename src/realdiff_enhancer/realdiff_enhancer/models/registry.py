@@ -30,13 +30,18 @@ class ModelOptions:
     steps: int | None
     device: str
     weights: Path | None
+    batch: int | None
 
 
 def _two_stage(options: ModelOptions) -> DepthModel:
     from realdiff_enhancer.two_stage.pipeline import TwoStageModel
 
     return TwoStageModel.from_pretrained(
-        options.weights, profile=options.profile, steps=options.steps, device=options.device
+        options.weights,
+        profile=options.profile,
+        steps=options.steps,
+        device=options.device,
+        batch=options.batch,
     )
 
 
@@ -140,6 +145,7 @@ def create_model(
     steps: int | None = None,
     device: str = "auto",
     weights: Path | None = None,
+    batch: int | None = None,
 ) -> DepthModel:
     """Makes the model called `name`.
 
@@ -147,8 +153,10 @@ def create_model(
         name: One of `model_names()`.
         profile: Camera whose noise is imitated: baseline, range, disparity step.
         steps: Sampling steps a stage; None for the model's own default. Ignored by models that don't sample.
-        device: "auto", "cpu" or "cuda". Ignored by models that run in NumPy.
+        device: A name that `models.device.pick_device` knows. Ignored by models that run in NumPy.
         weights: Folder of learned weights, or an analytic model's parameter file; None for what the package ships.
+        batch: Frames that a GPU sees together: 1 where each is waited for; None for as many as suit recordings.
+            Ignored on a CPU and by models that don't sample.
 
     Raises:
         ConfigError: The name is unknown, or the model's parameters or weights don't fit.
@@ -161,4 +169,4 @@ def create_model(
             got=repr(name),
             next_step="choose one of these as the model",
         )
-    return entry[0](ModelOptions(profile=profile, steps=steps, device=device, weights=weights))
+    return entry[0](ModelOptions(profile, steps, device, weights, batch))

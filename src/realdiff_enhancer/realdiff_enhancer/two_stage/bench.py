@@ -39,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     arguments = parser("Time the two-stage model and the paper's configuration, NumPy to NumPy.", _EXAMPLES)
-    arguments.add_argument("--device", default="auto", help="cuda, cpu, openvino (on the CPU) or auto (default)")
+    arguments.add_argument(
+        "--device", default="auto", help="cuda, cuda-compiled, cpu, openvino (on the CPU) or auto (default)"
+    )
     arguments.add_argument("--weights", type=Path, help="model folder (default: the shipped one)")
     arguments.add_argument("--steps", type=int, nargs="+", default=[4], help="sampling steps a stage (default: 4)")
     arguments.add_argument("--batch", type=int, nargs="+", default=[8], help="frames a GPU sees together (default: 8)")
@@ -61,7 +63,7 @@ def measure(options: argparse.Namespace) -> Iterator[Row]:
     if options.paper_frames:
         paper = _paper(str(device), options.paper_frames, options.paper_steps)
         yield paper
-    name = "openvino" if backend == "openvino" else str(device)
+    name = {"openvino": "openvino", "compiled": "cuda-compiled"}.get(backend, str(device))
     for steps in options.steps:
         for batch in options.batch if device.type == "cuda" else [1]:
             row = _ours(options, name, steps, batch)

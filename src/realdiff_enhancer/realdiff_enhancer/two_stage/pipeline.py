@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +25,7 @@ from ..models.noise import CorrelatedNoise, ar1_history
 from .conditioning import (
     SIDE_MULTIPLE,
     Scene,
+    SceneFeatures,
     known_mask,
     pad_to_multiple,
     scene_features,
@@ -34,11 +37,11 @@ from .decoding import apply_residual, decode_fields, native_size
 from .device_noise import DeviceNoise, pinned
 from .model_folder import load_model, save_model, shipped_weights
 from .runtime import GraphedFunction, prepare_networks
-from .sampling import no_coarse, noise_shapes, plan_for, sample_coarse, sample_fine
+from .sampling import CoarseSample, no_coarse, noise_shapes, plan_for, sample_coarse, sample_fine
 from .solver import Denoiser
 
 #: Frames that a GPU sees together. One fixed size, so that a frame's bytes can't depend on how many came with it.
-GPU_BATCH = 8
+GPU_BATCH = 32
 
 
 class TwoStageModel:
@@ -49,7 +52,7 @@ class TwoStageModel:
         coarse: trained coarse denoiser; None in a single-stage model.
         fine: trained fine denoiser.
         steps: sampling steps of each stage; None takes the model's own default.
-        device: "cpu", "cuda", "auto", or "openvino" for the CPU with the networks in OpenVINO.
+        device: a name that `pick_device` knows.
         weights_sha256: hash of the weights file, for provenance.
         style: the camera's setting; None takes the model's own default.
         batch: frames that a GPU sees together; the bytes of a frame are the same for the same number.
@@ -110,7 +113,7 @@ class TwoStageModel:
         )
         self._set_temporal(config.temporal)
         self._graphs = graphs and not on_cpu
-        self._functions: dict[tuple[tuple[int, ...], bool], GraphedFunction] = {}
+        self._functions: dict[tuple[object, ...], GraphedFunction] = {}
 
     @classmethod
     def from_pretrained(
@@ -120,7 +123,7 @@ class TwoStageModel:
         profile: CameraProfile | None = None,
         steps: int | None = None,
         device: str = "auto",
-        batch: int = GPU_BATCH,
+        batch: int | None = None,
     ) -> TwoStageModel:
         """Loads a model folder (config.json, model.safetensors and, with distilled networks, few_steps.safetensors).
 
@@ -129,8 +132,8 @@ class TwoStageModel:
             profile: camera profile; names the shipped weights, and its `noise.two_stage` may set the style. May be None
                 where `path` is given.
             steps: sampling steps of each stage; None takes the model's default.
-            device: "cpu", "cuda", "auto" or "openvino".
-            batch: frames that a GPU sees together.
+            device: a name that `pick_device` knows.
+            batch: frames that a GPU sees together; None for `GPU_BATCH`.
 
         Raises:
             ConfigError: the folder lacks a file, or a file doesn't fit.
@@ -145,8 +148,13 @@ class TwoStageModel:
             device=device,
             weights_sha256=loaded.sha256,
             style=profile_style(profile, loaded.config) if profile else None,
-            batch=batch,
+            batch=batch or GPU_BATCH,
         )
+
+    @property
+    def preferred_batch(self) -> int:
+        """Frames that it computes together; fewer take as long."""
+        return self._batch
 
     def with_temporal(self, static_share: float, correlation: float) -> TwoStageModel:
         """The same model, its networks shared, with initial noise that behaves otherwise over time."""
@@ -184,20 +192,28 @@ class TwoStageModel:
             used = min(self._batch, count - start)
             # a short last batch is filled up with its first frame
             index = [start + i if i < used else start for i in range(self._batch)]
-            before = (*frames.previous_seeds, *frames.seeds[:start])
             inputs = self._inputs(frames, index)
-            noise = [
-                source.fields(frames.seeds[start : start + used], shape, before, frames.stream_seed, surface)
-                for source, shape, surface in zip(
-                    self._device_noise, shapes, self._surfaces(inputs[0][:used], size, shapes), strict=True
-                )
-            ]
-            noise = [torch.cat([n, n[:1].expand(self._batch - used, -1, -1, -1)]) for n in noise]
-            result = self._run(inputs, noise, size)
+            surfaces = self._surfaces(inputs[0][:used], size, shapes)
+            draw = partial(self._device_fields, frames, slice(start, start + used), shapes, surfaces)
+            result = self._run(inputs, draw, size)
             for target, values in zip(output, result, strict=True):
                 target[start : start + used].copy_(values[:used], non_blocking=True)
         torch.cuda.synchronize(self.device)
         return EnhancedFrames(*(target.numpy() for target in output))
+
+    def _device_fields(
+        self,
+        frames: DepthFrames,
+        part: slice,
+        shapes: tuple[tuple[int, int, int], ...],
+        surfaces: list[Tensor | None],
+        stage: int,
+    ) -> Tensor:
+        """Noise of a stage for a part of the frames, filled up to a whole batch: float32 [batch,C,h,w]."""
+        seeds, before = frames.seeds[part], (*frames.previous_seeds, *frames.seeds[: part.start])
+        source = self._device_noise[stage]
+        noise = source.fields(seeds, shapes[stage], before, frames.stream_seed, surfaces[stage])
+        return torch.cat([noise, noise[:1].expand(self._batch - len(seeds), -1, -1, -1)])
 
     def _one_frame(
         self, frames: DepthFrames, index: int, size: tuple[int, int], shapes: tuple[tuple[int, int, int], ...]
@@ -209,7 +225,7 @@ class TwoStageModel:
         for source, shape, surface in zip(self._noise, shapes, surfaces, strict=True):
             layers = None if surface is None else surface[0].numpy()
             noise.append(torch.from_numpy(source.field(seeds, shape, frames.stream_seed, layers)).unsqueeze(0))
-        return tuple(v.numpy() for v in self._run(inputs, noise, size))
+        return tuple(v.numpy() for v in self._run(inputs, noise.__getitem__, size))
 
     def _surfaces(
         self, depth: Tensor, size: tuple[int, int], shapes: tuple[tuple[int, int, int], ...]
@@ -231,49 +247,91 @@ class TwoStageModel:
 
     @torch.inference_mode()
     def _run(
-        self, inputs: tuple[Tensor, Tensor | None], noise: list[Tensor], size: tuple[int, int]
+        self, inputs: tuple[Tensor, Tensor | None], draw: Callable[[int], Tensor], size: tuple[int, int]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Final depth, coarse depth and discrepancy [N,H,W] on the device."""
+        """Final depth, coarse depth and discrepancy [N,H,W] on the device.
+
+        Args:
+            inputs: depth and luminance.
+            draw: gives the initial noise of a stage. That of stage II is drawn when stage I is on its way: on a GPU the
+                host draws while the device works.
+            size: of the sensor's own pixel grid.
+        """
         image, grey = inputs
-        arguments = [image, *noise] + ([grey] if grey is not None else [])
-        if not self._graphs:
-            return self._enhance_batch(arguments, len(noise), size)
-        key = ((*image.shape, *size), grey is not None)
-        if key not in self._functions:
-            self._functions[key] = GraphedFunction(
-                lambda values: self._enhance_batch(values, len(noise), size), arguments
-            )
-        depth, coarse, region = self._functions[key](arguments)
+        first = [image, *(() if self._coarse is None else (draw(0),)), *(() if grey is None else (grey,))]
+        scene = self._recorded("first", lambda values: self._first_stage(values, size), first, size)
+        second = [image, draw(-1), *scene]
+        depth, coarse, region = self._recorded("second", lambda values: self._second_stage(values, size), second, size)
         return depth, coarse, region
 
-    def _enhance_batch(
-        self, arguments: list[Tensor], noises: int, size: tuple[int, int]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        image, noise, greys = arguments[0], arguments[1 : 1 + noises], arguments[1 + noises :]
+    def _recorded(
+        self,
+        name: str,
+        function: Callable[[list[Tensor]], tuple[Tensor, ...]],
+        arguments: list[Tensor],
+        size: tuple[int, int],
+    ) -> tuple[Tensor, ...]:
+        """What a function of tensors gives; on a GPU from the CUDA graph of these shapes."""
+        if not self._graphs:
+            return function(arguments)
+        key = (name, size, *(tuple(values.shape) for values in arguments))
+        if key not in self._functions:
+            self._functions[key] = GraphedFunction(function, arguments)
+        return self._functions[key](arguments)
+
+    def _constants(self, count: int) -> tuple[Tensor, Tensor]:
+        """f·B [N] and labels [N] of a batch."""
         config = self.config
+        factors = torch.full((count,), config.codec.disparity_factor, device=self.device)
+        source = config.sources.index(config.source)
+        labels = torch.full((count,), source + self._label_offset, device=self.device, dtype=torch.int64)
+        return factors, labels
+
+    def _first_stage(self, values: list[Tensor], size: tuple[int, int]) -> tuple[Tensor, ...]:
+        """Features of the scene, and what stage I makes of them.
+
+        Args:
+            values: depth [N,H,W]; noise of stage I if there is one; luminance [N,H,W] if it is a condition.
+            size: of the sensor's own pixel grid.
+
+        Returns:
+            The fields of `SceneFeatures` and of `CoarseSample`.
+        """
+        image, extra, config = values[0], values[1:], self.config
         native = image
         if size != tuple(image.shape[-2:]):
             native = F.interpolate(image.unsqueeze(1), size=size, mode="nearest-exact").squeeze(1)
         clean = pad_to_multiple(native, math.nan)
-        count = len(image)
-        factors = torch.full((count,), config.codec.disparity_factor, device=self.device)
-        source = config.sources.index(config.source)
-        labels = torch.full((count,), source + self._label_offset, device=self.device, dtype=torch.int64)
+        factors, labels = self._constants(len(image))
+        noise = None if self._coarse is None else extra.pop(0)
         grey = None
-        if greys:
-            small = F.interpolate(greys[0].unsqueeze(1), size=size, mode="bilinear", align_corners=False)
+        if extra:
+            small = F.interpolate(extra[0].unsqueeze(1), size=size, mode="bilinear", align_corners=False)
             grey = F.avg_pool2d(F.pad(small, (0, clean.shape[-1] - size[1], 0, clean.shape[-2] - size[0])), 2).squeeze(
                 1
             )
-        features = scene_features(Scene(clean, factors, labels, grey, self._style.expand(count, -1)), config)
-        if self._coarse is None:
-            first = no_coarse(features, config)
+        features = scene_features(Scene(clean, factors, labels, grey, self._style.expand(len(image), -1)), config)
+        if self._coarse is None or noise is None:
+            coarse = no_coarse(features, config)
         else:
-            first = sample_coarse(self._coarse, self._plan, features, labels, noise[0], config)
-        second = sample_fine(self._fine, self._plan, features, labels, noise[-1], first, config)
+            coarse = sample_coarse(self._coarse, self._plan, features, labels, noise, config)
+        return features.full, features.half, features.style, features.proximity, coarse.code, coarse.discrepancy
+
+    def _second_stage(self, values: list[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Final depth, coarse depth and discrepancy [N,H,W].
+
+        Args:
+            values: depth, noise of stage II, and what `_first_stage` returns.
+            size: of the sensor's own pixel grid.
+        """
+        image, noise, config = values[0], values[1], self.config
+        features, first = SceneFeatures(*values[2:6]), CoarseSample(*values[6:])
+        factors, labels = self._constants(len(image))
+        second = sample_fine(self._fine, self._plan, features, labels, noise, first, config)
         fields = decode_fields(first.code, second, config, self._calibration, features.proximity)
         coarse, noisy = apply_residual(image, factors, fields, config, size)
-        region = F.interpolate(first.discrepancy, size=clean.shape[-2:], mode="nearest")[..., : size[0], : size[1]]
+        padded = features.full.shape[-2:]
+        region = F.interpolate(first.discrepancy, size=padded, mode="nearest")[..., : size[0], : size[1]]
         region = F.interpolate(region, size=image.shape[-2:], mode="nearest").squeeze(1)
         region = torch.where(known_mask(image, config.codec), region, torch.zeros_like(region))
         return noisy, coarse, region.float()
