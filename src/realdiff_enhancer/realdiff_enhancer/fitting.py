@@ -180,13 +180,16 @@ def _train(work: Path, initial: Path, options: FitOptions, report: Callable[[str
         seconds = []
         for trial in _TRIAL_STEPS:
             begin = time.monotonic()
-            train_run(settings(trial), work / "trial", report=lambda _: None)
+            if not train_run(settings(trial), work / "trial", report=lambda _: None).finished:
+                raise KeyboardInterrupt
             seconds.append(time.monotonic() - begin)
             shutil.rmtree(work / "trial")
         steps = planned_steps(options.time_limit_s, seconds, options.steps)
         report(f"{steps} steps are planned for {options.time_limit_s:g} s")
         options = replace(options, time_limit_s=options.time_limit_s - sum(seconds))
     result = train_run(settings(steps), work / "run", report=report, time_limit_s=options.time_limit_s)
+    if result.model is None and options.time_limit_s is None:
+        raise KeyboardInterrupt  # a signal has ended it: there is no limit that could have
     if result.model is None:
         raise ConfigError(
             "the time is up before the training has finished",

@@ -173,6 +173,20 @@ def test_pairs_say_which_camera_they_are_of(tmp_path: Path, tiny_model: Path, mo
     assert seen[1].far_m == FitOptions.far_m
 
 
+def test_an_interrupted_fit_says_so(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from realdiff_enhancer.two_stage import training
+
+    monkeypatch.setattr(training, "train_run", lambda *a, **k: training.TrainResult(finished=False))
+    raw = recording(tmp_path / "raw")
+    base = camera_profile("d435")
+    for limit in (None, 1000.0):  # in the training, or in the trials that find out its speed
+        options = FitOptions(name="my", base=base, steps=2, initial=tiny_model, time_limit_s=limit, train=TINY)
+        work = tmp_path / f"work_{limit}"
+        work.mkdir()
+        with pytest.raises(KeyboardInterrupt):
+            fit(raw, SequenceOptions(baseline_m=0.05), options, work, lambda _: None)
+
+
 def test_short_and_restless_recordings_are_refused(tmp_path: Path, tiny_model: Path) -> None:
     options = FitOptions(name="x", base=camera_profile("d435"), initial=tiny_model, static=True)
     reading = SequenceOptions(baseline_m=0.05)

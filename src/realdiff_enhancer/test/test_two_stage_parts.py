@@ -16,6 +16,7 @@ from realdiff_core.config import camera_profile  # noqa: E402
 from realdiff_core.errors import ConfigError  # noqa: E402
 from realdiff_enhancer.models.noise import FIXED_LAYERS, CorrelatedNoise  # noqa: E402
 from realdiff_enhancer.two_stage import conditioning, geometry, targets  # noqa: E402
+from realdiff_enhancer.two_stage.codec import decode_residual  # noqa: E402
 from realdiff_enhancer.two_stage.config import (  # noqa: E402
     ConditionConfig,
     HoleConfig,
@@ -24,7 +25,9 @@ from realdiff_enhancer.two_stage.config import (  # noqa: E402
     StyleConfig,
     TwoStageConfig,
 )
+from realdiff_enhancer.two_stage.decoding import decode_fields  # noqa: E402
 from realdiff_enhancer.two_stage.device_noise import DeviceNoise  # noqa: E402
+from realdiff_enhancer.two_stage.networks import fine_channels  # noqa: E402
 from realdiff_enhancer.two_stage.pipeline import profile_style  # noqa: E402
 from realdiff_enhancer.two_stage.sampling import plan_for  # noqa: E402
 from realdiff_enhancer.two_stage.schedule import shifted_cosine_betas  # noqa: E402
@@ -169,11 +172,29 @@ def test_noise_on_the_device_is_the_noise_of_the_host(share: float) -> None:
         device = DeviceNoise(source, torch.device("cpu"), workers)
         for previous, now in (((), seeds), (seeds[:4], seeds[4:]), (seeds[:7], seeds[7:8])):
             expected = source.fields(now, shape, previous, 7)
+            device.draw_ahead(now, shape, previous)
             assert np.array_equal(device.fields(now, shape, previous, 7).numpy(), expected)
             surface = np.random.default_rng(1).integers(0, FIXED_LAYERS, (len(now), 6, 8))
             expected = source.fields(now, shape, previous, 7, surface)
             assert np.array_equal(device.fields(now, shape, previous, 7, torch.from_numpy(surface)).numpy(), expected)
+        device.draw_ahead((500, 501), shape)  # not asked for next: nothing is mixed up
+        assert np.array_equal(device.fields((501,), shape, (7,), 7).numpy(), source.fields((501,), shape, (7,), 7))
         assert share == 0 or not np.array_equal(device.fields(seeds, shape, (), 8), device.fields(seeds, shape, (), 7))
+
+
+def test_the_gain_is_a_factor_of_the_residual_in_pixels() -> None:
+    config = TwoStageConfig()
+    cells, holes = fine_channels(config)
+    coarse = torch.zeros((1, 1, 4, 4))
+    flat = torch.tensor([0.1, 1.0, 4.0, -4.5]).view(4, 1, 1, 1)  # code units: 0.015 to -6.8 px
+    sample = torch.cat([flat.expand(4, cells, 8, 8), torch.zeros((4, holes, 8, 8))], dim=1)
+    proximity = torch.zeros((4, 1, 16, 16))
+    plain, louder = (
+        decode_fields(coarse.expand(4, -1, -1, -1), sample, config, StepCalibration(steps=4, gain=gain), proximity)[1]
+        for gain in (1.0, 1.5)
+    )
+    before, after = (decode_residual(code, config.codec) for code in (plain, louder))
+    torch.testing.assert_close(after, 1.5 * before, rtol=1e-4, atol=1e-6)
 
 
 def test_calibration_is_chosen_by_the_number_of_steps() -> None:

@@ -158,7 +158,7 @@ class StepCalibration(_Strict):
 
     Attributes:
         steps: sampling steps a stage.
-        gain: factor of the residual code, so that its robust σ is the real one.
+        gain: factor of the residual [px of disparity], so that its robust σ is the real one.
         hole_offset: level over which the hole field means a hole, by proximity to a depth edge (7 levels, far to near),
             so that the hole rate is the real one.
     """

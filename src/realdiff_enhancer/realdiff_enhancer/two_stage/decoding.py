@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .codec import decode_residual, depth_to_disparity, upsample
+from .codec import decode_residual, depth_to_disparity, encode_residual, upsample
 from .conditioning import known_mask
 from .config import StepCalibration, TwoStageConfig
 from .geometry import box_mean
@@ -59,7 +59,8 @@ def decode_fields(
         hole = box_mean(hole, config.holes.smooth_px)
     total = low + upsample(rest, config.residual_px)
     if calibration is not None and proximity is not None:
-        total = total * calibration.gain
+        # in pixels: a factor on the compressed code would be a power of the residual, and throw its tails far out
+        total = encode_residual(calibration.gain * decode_residual(total, config.codec), config.codec)
         offset = torch.zeros_like(proximity)
         for level, value in enumerate(calibration.hole_offset):
             offset = torch.where(proximity.round() == level, torch.full_like(offset, value), offset)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 
 import numpy as np
 import torch
@@ -39,6 +39,16 @@ class DeviceNoise:
         self._kept = max(kept, 2 * len(source.weights))
         self._fields: OrderedDict[tuple[int, tuple[int, ...]], Tensor] = OrderedDict()
         self._layers: OrderedDict[tuple[int, tuple[int, ...]], Tensor] = OrderedDict()
+        self._ahead: dict[tuple[int, tuple[int, ...]], Future[Tensor]] = {}
+
+    def draw_ahead(self, seeds: Sequence[int], shape: Sequence[int], previous_seeds: Sequence[int] = ()) -> None:
+        """Begins to draw what `fields` will need with the same arguments, and returns at once."""
+        dims = tuple(int(s) for s in shape)
+        earlier = len(self._source.weights) - 1
+        for seed in (*previous_seeds[-earlier:], *seeds) if earlier else seeds:
+            key = (seed, dims)
+            if key not in self._fields and key not in self._ahead:
+                self._ahead[key] = self._workers.submit(self._draw, seed, dims)
 
     def fields(
         self,
@@ -93,15 +103,19 @@ class DeviceNoise:
         return torch.gather(layers[None].expand(count, -1, -1, -1, -1), -1, index).squeeze(-1)
 
     def _white(self, seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
-        missing = [s for s in dict.fromkeys(seeds) if (s, shape) not in self._fields]
-        # from pinned memory the copy waits for nothing: the host draws on while the device works
-        drawn = [torch.empty(shape, pin_memory=self._device.type == "cuda") for _ in missing]
-        list(self._workers.map(lambda s, f: normal_field(s, shape, self._source.stream, f.numpy()), missing, drawn))
-        for seed, field in zip(missing, drawn, strict=True):
-            self._fields[seed, shape] = field.to(self._device, non_blocking=True)
+        self.draw_ahead(seeds, shape)
+        for key, drawn in self._ahead.items():
+            self._fields[key] = drawn.result().to(self._device, non_blocking=True)
+        self._ahead.clear()
         result = torch.stack([self._fields[s, shape] for s in seeds])
         for seed in seeds:
             self._fields.move_to_end((seed, shape))
         while len(self._fields) > max(self._kept, len(seeds)):
             self._fields.popitem(last=False)
         return result
+
+    def _draw(self, seed: int, shape: tuple[int, ...]) -> Tensor:
+        # from pinned memory the copy waits for nothing: the host draws on while the device works
+        field = torch.empty(shape, pin_memory=self._device.type == "cuda")
+        normal_field(seed, shape, self._source.stream, field.numpy())
+        return field

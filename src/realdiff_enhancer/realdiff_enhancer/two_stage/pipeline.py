@@ -192,9 +192,12 @@ class TwoStageModel:
             used = min(self._batch, count - start)
             # a short last batch is filled up with its first frame
             index = [start + i if i < used else start for i in range(self._batch)]
+            part = slice(start, start + used)
+            for source, shape in zip(self._device_noise, shapes, strict=True):
+                source.draw_ahead(frames.seeds[part], shape, (*frames.previous_seeds, *frames.seeds[:start]))
             inputs = self._inputs(frames, index)
             surfaces = self._surfaces(inputs[0][:used], size, shapes)
-            draw = partial(self._device_fields, frames, slice(start, start + used), shapes, surfaces)
+            draw = partial(self._device_fields, frames, part, shapes, surfaces)
             result = self._run(inputs, draw, size)
             for target, values in zip(output, result, strict=True):
                 target[start : start + used].copy_(values[:used], non_blocking=True)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..codec import decode_residual
 from ..conditioning import SceneFeatures, scene_features
 from ..config import StepCalibration, TwoStageConfig
 from ..decoding import decode_fields
@@ -91,7 +92,8 @@ def calibrate(
             far = (targets.both[i] > 0) & (proximity[i] <= 1) & (field[i] <= 0)
             for values, kept in ((targets.code[i][far], real_rest), (code[i][far], ours_rest)):
                 if len(values) > 100:
-                    kept.append((values - values.median()).abs())
+                    residual = decode_residual(values, config.codec)
+                    kept.append((residual - residual.median()).abs())
         levels.append(proximity[known])
         holes.append(targets.hole[known] > 0)
         fields.append(field[known])
