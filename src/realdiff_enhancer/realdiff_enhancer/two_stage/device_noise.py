@@ -39,13 +39,14 @@ class DeviceNoise:
         self._kept = max(kept, 2 * len(source.weights))
         self._fields: OrderedDict[tuple[int, tuple[int, ...]], Tensor] = OrderedDict()
         self._layers: OrderedDict[tuple[int, tuple[int, ...]], Tensor] = OrderedDict()
+        self._sums_kept: dict[tuple[int, int], tuple[float, Tensor, Tensor]] = {}
         self._ahead: dict[tuple[int, tuple[int, ...]], Future[Tensor]] = {}
 
     def draw_ahead(self, seeds: Sequence[int], shape: Sequence[int], previous_seeds: Sequence[int] = ()) -> None:
         """Begins to draw what `fields` will need with the same arguments, and returns at once."""
         dims = tuple(int(s) for s in shape)
-        earlier = len(self._source.weights) - 1
-        for seed in (*previous_seeds[-earlier:], *seeds) if earlier else seeds:
+        earlier = min(len(previous_seeds), self._source.history)
+        for seed in (*previous_seeds[len(previous_seeds) - earlier :], *seeds):
             key = (seed, dims)
             if key not in self._fields and key not in self._ahead:
                 self._ahead[key] = self._workers.submit(self._draw, seed, dims)
@@ -59,29 +60,38 @@ class DeviceNoise:
         surface: Tensor | None = None,
     ) -> Tensor:
         """Noise of consecutive frames, float32 [N, *shape]; as `CorrelatedNoise.fields`, `surface` int64 [N, H, W]."""
-        weights = self._source.weights
-        every = (*previous_seeds, *seeds)
-        start = len(previous_seeds)
-        oldest = max(0, start - len(weights) + 1)
+        earlier = min(len(previous_seeds), self._source.history)
+        known = (*previous_seeds[len(previous_seeds) - earlier :], *seeds)
         dims = tuple(int(s) for s in shape)
         fixed = self._source.static_seed(stream_seed)
-        position = np.arange(start, len(every))
-        scales = np.zeros((len(weights), len(seeds)), np.float32)
-        static = np.float32(0)
-        for column, p in enumerate(position):
-            static, own = self._source.scales(int(p) + 1)
-            scales[: len(own), column] = own
+        static, scales, rows = self._sums(earlier, len(seeds))
         total = torch.zeros((len(seeds), *dims), device=self._device)
         if fixed is not None:
-            total += self._fixed(fixed, dims, surface) * float(static)
-        white = self._white(every[oldest:], dims)
-        index = np.maximum(position - np.arange(len(weights))[:, None] - oldest, 0)
-        # one copy each, and nothing in the loop that waits for the device
-        on_device, rows = (pinned(torch.from_numpy(a), self._device) for a in (scales, index))
-        lags = [lag for lag in range(len(weights)) if scales[lag].any()]
-        for lag in reversed(lags):  # oldest first, as on the host
-            total += white[rows[lag]] * on_device[lag].view(-1, *([1] * len(shape)))
+            total += self._fixed(fixed, dims, surface) * static
+        white = self._white(known, dims)
+        for lag in reversed(range(len(scales))):  # oldest first, as on the host
+            total += white[rows[lag]] * scales[lag].view(-1, *([1] * len(dims)))
         return total
+
+    def _sums(self, earlier: int, count: int) -> tuple[float, Tensor, Tensor]:
+        """How white fields are summed to the noise of `count` frames after `earlier` ones.
+
+        Returns:
+            The factor of the fixed part; factors of the white fields [lags, count]; and which of the fields, the
+            earlier frames' first, int64 [lags, count]. The last two on the device: to copy them takes a while.
+        """
+        if (earlier, count) not in self._sums_kept:
+            weights = self._source.weights
+            scales = np.zeros((len(weights), count), np.float32)
+            static = np.float32(0)
+            for column in range(count):
+                static, own = self._source.scales(earlier + column + 1)
+                scales[: len(own), column] = own
+            used = np.flatnonzero(scales.any(axis=1))
+            rows = np.maximum(earlier + np.arange(count) - used[:, None], 0)
+            on_device = [torch.from_numpy(a).to(self._device) for a in (scales[used], rows)]
+            self._sums_kept[earlier, count] = (float(static), on_device[0], on_device[1])
+        return self._sums_kept[earlier, count]
 
     def _fixed(self, seed: int, shape: tuple[int, ...], surface: Tensor | None) -> Tensor:
         """The fixed part [N or 1, *shape]."""
