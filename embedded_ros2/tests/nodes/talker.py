@@ -5,6 +5,7 @@ import signal
 import sys
 
 import rclpy
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
@@ -69,9 +70,13 @@ def main() -> None:
         # Not spin(): its wait without a limit now and then sleeps through SIGTERM.
         while rclpy.ok():
             executor.spin_once(timeout_sec=0.2)
-        print("talker leaves", flush=True)
     except (KeyboardInterrupt, ExternalShutdownException):
-        print("talker leaves", flush=True)
+        pass
+    except RCLError:
+        # The timer may publish just when a signal has shut the context down.
+        if rclpy.ok():
+            raise
+    print("talker leaves", flush=True)
 
 
 if __name__ == "__main__":
