@@ -77,7 +77,7 @@ class NetworkConfig(_Strict):
     Attributes:
         kind: "compact" is our own small U-Net; "control" the same with ControlNet conditioning, for the fine stage of a
             single-stage model (baseline); "stable_diffusion" the U-Net of a local Stable Diffusion folder.
-        folder: that folder (diffusers layout: unet/, vae/, text_encoder/ or empty_prompt.safetensors).
+        folder: that folder, in diffusers' layout; its unet/ is used, and empty_prompt.safetensors if it has one.
         stride: pixels per cell of the grid; of the latents with "stable_diffusion".
         channels: of the compact U-Net, level by level.
         layers_per_block: of the compact U-Net.
