@@ -18,8 +18,7 @@ from realdiff_core.worker_pool import ONE_THREAD, LocalWorkers, Workers, run_job
 
 from realdiff_enhancer.bag_enhancer import EnhanceResult, enhance_bag, output_paths
 from realdiff_enhancer.job import EnhanceOptions
-
-_WITHOUT_NETWORK = ("none", "gaussian", "perlin", "disparity")
+from realdiff_enhancer.models.registry import has_network
 
 __all__ = ["BagJob", "EnhancePlan", "enhance_folder", "local_workers"]
 
@@ -156,7 +155,7 @@ def local_workers(plan: EnhancePlan, bags: int, size: int | None = None) -> Work
 
 def _gpus(plan: EnhancePlan) -> list[str]:
     """GPUs to be shared out, as CUDA_VISIBLE_DEVICES names them; none where the model or the user wants none."""
-    if plan.device in ("cpu", "openvino") or ":" in plan.device or plan.model in _WITHOUT_NETWORK:
+    if plan.device in ("cpu", "openvino") or ":" in plan.device or not has_network(plan.model):
         return []
     import torch
 

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +155,30 @@ def test_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     for bags, size, expected in ((20, None, 8), (3, None, 3), (20, 12, 12)):
         workers = local_workers(PLAN, bags, size)
         assert workers is not None and workers.size == expected
+
+
+@pytest.mark.parametrize("model", ["none", "gaussian", "perlin", "disparity", "active_dr"])
+def test_models_without_a_network_take_cores_where_there_are_gpus(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    workers = local_workers(replace(PLAN, model=model), 20)
+    assert workers is not None and workers.size == 8
+    network = local_workers(replace(PLAN, model="two_stage"), 20)
+    assert network is not None and network.size == 2
+
+
+@pytest.mark.parametrize("model", ["none", "gaussian", "perlin", "disparity", "active_dr"])
+def test_models_without_a_network_take_cores_where_there_are_gpus(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    workers = local_workers(replace(PLAN, model=model), 20)
+    assert workers is not None and workers.size == 8
+    network = local_workers(replace(PLAN, model="two_stage"), 20)
+    assert network is not None and network.size == 2
 
 
 @pytest.fixture(scope="module")

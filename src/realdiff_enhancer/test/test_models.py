@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from realdiff_core.camera import CameraModel
-from realdiff_core.config import CameraProfile, camera_profile
+from realdiff_core.config import CameraProfile, camera_profile, find_config
 from realdiff_core.errors import ConfigError
 from realdiff_core.seeds import frame_seed
 from realdiff_enhancer.models import DepthFrames, DepthModel, create_model, model_descriptions, model_names
@@ -270,6 +272,15 @@ def test_registry_knows_its_models() -> None:
         assert isinstance(model, DepthModel) and model.name == name
     with pytest.raises(ConfigError, match="two_stage, disparity"):
         create_model("magic", profile=PROFILE)
+
+
+@pytest.mark.parametrize("name", ["e2e", "without_fgs", "without_dgo", "high_pass", "controlnet", "pix2pix", "gan"])
+def test_a_trained_model_without_weights_names_the_configuration_to_train(name: str) -> None:
+    with pytest.raises(ConfigError, match="has no shipped weights") as caught:
+        create_model(name, profile=PROFILE)
+    configuration = re.search(r"config/enhancer/\S+\.yaml", str(caught.value))
+    assert configuration is not None and Path(configuration[0]).stem == name
+    assert find_config(configuration[0].removeprefix("config/")).is_file()
 
 
 def test_frames_are_checked() -> None:

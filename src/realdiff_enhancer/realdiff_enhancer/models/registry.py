@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 
     from realdiff_enhancer.models.base import DepthModel
 
-__all__ = ["DEFAULT_MODEL", "ModelOptions", "create_model", "model_descriptions", "model_names"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "ModelOptions",
+    "create_model",
+    "has_network",
+    "model_descriptions",
+    "model_names",
+    "samples_in_steps",
+]
 
 DEFAULT_MODEL = "two_stage"
 
@@ -110,6 +118,7 @@ _TRAINED = {
     "e2e": ("ablations/e2e.yaml", "baseline: one diffusion stage"),
     "without_fgs": ("ablations/without_fgs.yaml", "ablation: no frequency-guided supervision"),
     "without_dgo": ("ablations/without_dgo.yaml", "ablation: no discrepancy-guided optimisation"),
+    "high_pass": ("ablations/high_pass.yaml", "ablation: the literal high-pass filter in the frequency guidance"),
     "controlnet": ("baselines/controlnet.yaml", "baseline: one diffusion stage with ControlNet conditioning"),
     "pix2pix": ("baselines/pix2pix.yaml", "baseline: conditional GAN with L1"),
     "gan": ("baselines/gan.yaml", "baseline: GAN with adaptive kernels, attention and R1"),
@@ -126,6 +135,20 @@ _MODELS: dict[str, tuple[Callable[[ModelOptions], DepthModel], str]] = {
     "unidepth": (_unidepth, "baseline: depth predicted from colour and intrinsics (local weights)"),
     **{name: (_learned(name), description) for name, (_, description) in _TRAINED.items()},
 }
+
+
+# Models without a network: they run in NumPy on the CPU.
+_ANALYTIC = frozenset({"none", "gaussian", "perlin", "disparity", "active_dr"})
+
+
+def has_network(name: str) -> bool:
+    """Whether a model evaluates a network, so that a GPU helps."""
+    return name not in _ANALYTIC
+
+
+def samples_in_steps(name: str) -> bool:
+    """Whether the number of sampling steps of a model can be chosen; GANs among the trained models allow 1 only."""
+    return name == DEFAULT_MODEL or name in _TRAINED
 
 
 def model_names() -> list[str]:
