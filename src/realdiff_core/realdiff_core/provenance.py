@@ -36,12 +36,25 @@ class DepthKind(str, Enum):
 
 
 class EnhancementRecord(BaseModel):
-    """How depth was enhanced: enough to do it again."""
+    """How depth was enhanced: enough to do it again.
+
+    Attributes:
+        model: Name of the enhancer model.
+        weights_sha256: Hash of its learned weights, hexadecimal; None for a model without weights.
+        settings_sha256: Hash of everything else that the model's results follow from, such as its parameters or what
+            evaluates its networks; None for a model without settings, and in records of earlier versions.
+        profile: Name of the camera profile.
+        seed: Seed of the noise.
+        steps: Sampling steps a stage; None for a model that doesn't sample.
+        draw: Number of the output.
+        history: How many earlier frames a frame's noise depends on.
+    """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     model: str
     weights_sha256: str | None = None
+    settings_sha256: str | None = None
     profile: str
     seed: int = Field(ge=0, lt=1 << 64)
     steps: int | None = None

@@ -149,6 +149,17 @@ def test_provenance_is_the_same_bytes_for_the_same_content():
     assert BagProvenance.from_json(one.to_json()) == one
 
 
+def test_provenance_of_earlier_versions_has_no_hash_of_settings():
+    """What an enhanced bag held before `settings_sha256` was there."""
+    text = (
+        '{"camera_profile":"d435","depth":{"/a":"enhanced"},"enhancement":{"draw":0,"history":3,"model":"two_stage",'
+        '"profile":"d435","seed":1,"steps":4,"weights_sha256":"ab"},"format_version":1,"source":"simulation"}'
+    )
+    record = BagProvenance.from_json(text).enhancement
+    assert record is not None
+    assert (record.weights_sha256, record.settings_sha256) == ("ab", None)
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"format_version": 2, "depth": {}, "source": "imported"}'])
 def test_damaged_provenance_is_refused(text):
     with pytest.raises(ProvenanceError, match="isn't valid"):

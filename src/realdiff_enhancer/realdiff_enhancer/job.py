@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
 from realdiff_core.bag import BagReader, Compression, Storage
 from realdiff_core.config import CameraProfile
 from realdiff_core.errors import ConfigError
 from realdiff_core.provenance import BagProvenance, DepthKind, EnhancementRecord
 
 from realdiff_core import __version__
+from realdiff_enhancer.models.base import model_settings, settings_sha256
 from realdiff_enhancer.models.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -81,13 +81,12 @@ def describe_job(
     Batch size, storage and the paths of input and output are not in it: they don't change a frame. The device is:
     networks round differently on a GPU.
     """
-    parameters = getattr(model, "parameters", None)
     return {
         "input": _identity(reader),
         "topics": topics,
         "model": model.name,
-        "parameters": parameters.model_dump(mode="json") if isinstance(parameters, BaseModel) else None,
         "weights_sha256": model.weights_sha256,
+        "settings": model_settings(model),
         "steps": getattr(model, "steps", options.steps),
         "device": str(getattr(model, "device", "cpu")),
         "profile": profile.model_dump(mode="json"),
@@ -136,6 +135,7 @@ def enhanced_provenance(
     record = EnhancementRecord(
         model=model.name,
         weights_sha256=model.weights_sha256,
+        settings_sha256=settings_sha256(model),
         profile=job["profile"]["name"],
         seed=options.seed,
         steps=job["steps"],

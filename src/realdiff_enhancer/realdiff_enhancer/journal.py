@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from realdiff_core.errors import OutputError
 
@@ -34,6 +35,18 @@ def _in_use(folder: Path) -> OutputError:
         where=folder,
         next_step="wait for it, or stop it and continue with --resume",
     )
+
+
+def _differences(known: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """Keys in which two descriptions differ, those of dictionaries in dictionaries with dots; and both values."""
+    found: list[tuple[str, Any, Any]] = []
+    for key in sorted({*known, *wanted}):
+        theirs, mine = known.get(key), wanted.get(key)
+        if isinstance(theirs, dict) and isinstance(mine, dict):
+            found += _differences(theirs, mine, f"{prefix}{key}.")
+        elif theirs != mine:
+            found.append((f"{prefix}{key}", theirs, mine))
+    return found
 
 
 class Journal:
@@ -90,13 +103,13 @@ class Journal:
                 next_step="begin anew with --overwrite",
             ) from error
         wanted = json.loads(self._description)
-        keys = [key for key in sorted({*known, *wanted}) if known.get(key) != wanted.get(key)]
-        if keys:
+        different = _differences(known, wanted)
+        if different:
             raise OutputError(
                 "the interrupted run did something else: it can't be continued",
                 where=self.folder,
-                expected="; ".join(f"{key} {known.get(key)}" for key in keys),
-                got="; ".join(f"{key} {wanted.get(key)}" for key in keys),
+                expected="; ".join(f"{key} {theirs}" for key, theirs, _ in different),
+                got="; ".join(f"{key} {mine}" for key, _, mine in different),
                 next_step="repeat the command with the same input and options, or begin anew with --overwrite",
             )
 

@@ -31,6 +31,7 @@ from realdiff_core.topics import ENHANCED_PREFIX, PROVENANCE, camera_info_topic
 from sensor_msgs.msg import CameraInfo, Image
 
 from realdiff_enhancer.memory import keep_freed_memory
+from realdiff_enhancer.models.base import settings_sha256
 from realdiff_enhancer.models.registry import create_model
 from realdiff_enhancer.node_parameters import PARAMETERS
 from realdiff_enhancer.stream import StreamEnhancer, StreamResult
@@ -289,6 +290,7 @@ class DepthEnhancer(LifecycleNode):
         record = EnhancementRecord(
             model=model.name,
             weights_sha256=model.weights_sha256,
+            settings_sha256=settings_sha256(model),
             profile=self._profile.name,
             seed=self._stream.seed,
             steps=self._steps,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -131,6 +132,9 @@ def test_provenance_says_what_was_done(tmp_path: Path) -> None:
         message = reader.deserialize(raw)
     assert set(record.depth.values()) == {DepthKind.ENHANCED}
     assert (record.enhancement.model, record.enhancement.seed, record.enhancement.profile) == ("disparity", 9, "d435")
+    parameters = create_model("disparity", profile=PROFILE).parameters.model_dump(mode="json")
+    settings = json.dumps({"parameters": parameters}, sort_keys=True)
+    assert record.enhancement.settings_sha256 == hashlib.sha256(settings.encode()).hexdigest()
     assert record.task == "can_to_plate" and record.seed == 3 and record.notes["light"] == "dim"
     assert dict(zip(message.topics, message.kinds, strict=True)) == dict.fromkeys(DEPTH_TOPICS, 2)
     assert (message.model, message.seed, message.camera_profile) == ("disparity", 9, "d435")
@@ -220,7 +224,7 @@ class _Dying(NoneModel):
 
     def __init__(self, inner, frames: int) -> None:
         self.inner, self.left = inner, frames
-        self.history, self.name, self.parameters = inner.history, inner.name, inner.parameters
+        self.history, self.name, self.parameters = inner.history, inner.name, getattr(inner, "parameters", None)
 
     def enhance(self, frames: DepthFrames) -> EnhancedFrames:
         self.left -= len(frames.depth)
@@ -258,6 +262,48 @@ def test_another_job_is_not_continued(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"expected: +seed 0\n +got: +seed 1"):
         enhance(source, tmp_path / "out", model, PROFILE, replace(options, seed=1, resume=True))
     assert enhance(source, tmp_path / "out", model, PROFILE, replace(options, seed=1, overwrite=True)).resumed == 0
+
+
+class _Learned(NoneModel):
+    """Says what a learned model says about itself."""
+
+    name, weights_sha256 = "two_stage", "ab" * 32
+
+    def __init__(self, backend: str = "torch", correlation: float = 0.3) -> None:
+        self.settings = {"backend": backend, "config": {"temporal": {"correlation": correlation, "history": 3}}}
+
+
+@pytest.mark.parametrize(
+    ("other", "known", "got"),
+    [
+        (_Learned(backend="openvino"), "settings.backend torch", "settings.backend openvino"),
+        (
+            _Learned(correlation=0.5),
+            "settings.config.temporal.correlation 0.3",
+            "settings.config.temporal.correlation 0.5",
+        ),
+    ],
+)
+def test_the_same_weights_with_other_settings_are_another_job(
+    tmp_path: Path, other: NoneModel, known: str, got: str
+) -> None:
+    source = write_episode(tmp_path / "in", frames=20)
+    options = EnhanceOptions(model="two_stage", batch=3)
+    dying = _Learned()
+    dying.enhance = _Dying(NoneModel(), 9).enhance  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        enhance(source, tmp_path / "out", dying, PROFILE, options)
+    with pytest.raises(OutputError, match=rf"expected: +{known}\n +got: +{got}\n"):
+        enhance(source, tmp_path / "out", other, PROFILE, replace(options, resume=True))
+    assert enhance(source, tmp_path / "out", _Learned(), PROFILE, replace(options, resume=True)).resumed > 0
+    with pytest.raises(OutputError, match="exists already"):  # complete, but not this job's
+        enhance(source, tmp_path / "out", other, PROFILE, replace(options, resume=True))
+    enhance(source, tmp_path / "other", other, PROFILE, options)
+    hashes = set()
+    for name in ("out", "other"):
+        with BagReader(tmp_path / name) as reader:
+            hashes.add(reader.provenance().enhancement.settings_sha256)
+    assert len(hashes) == 2 and None not in hashes
 
 
 def test_journal_cuts_off_an_incomplete_record_and_notices_damage(tmp_path: Path) -> None:

@@ -7,17 +7,20 @@ batches.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
+from pydantic import BaseModel
 from realdiff_core.errors import ImageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from realdiff_core.camera import CameraModel
 
-__all__ = ["DepthFrames", "DepthModel", "EnhancedFrames", "require_colour"]
+__all__ = ["DepthFrames", "DepthModel", "EnhancedFrames", "model_settings", "require_colour", "settings_sha256"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,24 @@ class DepthModel(Protocol):
     def enhance(self, frames: DepthFrames) -> EnhancedFrames:
         """Returns the enhanced frames; `frames` and its arrays are not changed."""
         ...
+
+
+def model_settings(model: DepthModel) -> dict[str, Any]:
+    """What decides on a model's results besides weights, steps, device and camera profile; values as JSON has them.
+
+    A model with learned weights says it in its property `settings`; an analytic one has it in its `parameters`.
+    """
+    settings: dict[str, Any] | None = getattr(model, "settings", None)
+    if settings is not None:
+        return settings
+    parameters = getattr(model, "parameters", None)
+    return {"parameters": parameters.model_dump(mode="json")} if isinstance(parameters, BaseModel) else {}
+
+
+def settings_sha256(model: DepthModel) -> str | None:
+    """Hash of `model_settings`, hexadecimal; None for a model that has none."""
+    settings = model_settings(model)
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest() if settings else None
 
 
 def require_colour(frames: DepthFrames, model: str) -> NDArray[np.uint8]:

@@ -226,9 +226,9 @@ def unusable_folder(model: str, folder: Path, network: str, got: str | Exception
 
 
 def weights_sha256(folder: Path) -> str:
-    """Hash of a folder's safetensors, in the order of their names; hexadecimal."""
+    """Hash of a folder's safetensors and of the settings beside them, in the order of their names; hexadecimal."""
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted((*folder.glob("*.safetensors"), *folder.glob("*.json"))):
         with path.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
+from pydantic.main import IncEx
 from realdiff_core.config import CameraProfile
 from realdiff_core.errors import ConfigError
 from torch import Tensor, nn
@@ -98,10 +99,12 @@ class TwoStageModel:
         self._plan, self._label_offset = plan_for(config, self.steps)
         self._calibration = config.calibrated(self.steps)
         self._modules = (coarse, fine)
-        self._style = style_tensor(style or config.style, self.device)
+        self._chosen_style = style or config.style
+        self._style = style_tensor(self._chosen_style, self.device)
         # On a CPU one frame a thread is faster than several threads in one frame.
         on_cpu = self.device.type == "cpu"
         self._batch = 1 if on_cpu else batch
+        self._evaluation = {"backend": backend} | ({} if on_cpu else {"precision": precision, "batch": batch})
         networks = [network for network in (coarse, fine) if network is not None]
         prepared = prepare_networks(networks, self.device, precision, backend)
         self._coarse: Denoiser | None = prepared[0] if coarse is not None else None
@@ -150,6 +153,18 @@ class TwoStageModel:
             style=profile_style(profile, loaded.config) if profile else None,
             batch=batch or GPU_BATCH,
         )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides on its results besides weights, number of steps and device; values as JSON has them."""
+        # the style and the calibration in use are below; where the networks once came from doesn't matter
+        left_out: IncEx = {"style": True, "calibration": True, "coarse": {"folder"}, "fine": {"folder"}}
+        return {
+            "config": self.config.model_dump(mode="json", exclude=left_out),
+            "style": self._chosen_style.model_dump(mode="json"),
+            "calibration": self._calibration.model_dump(mode="json"),
+            **self._evaluation,
+        }
 
     @property
     def preferred_batch(self) -> int:
