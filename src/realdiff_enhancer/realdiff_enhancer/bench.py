@@ -1,12 +1,16 @@
 """How fast is enhancement? ``ros2 run realdiff_enhancer bench`` prints what ``./run bench`` collects.
 
-Models frame by frame in one thread, the bag enhancer from bag to bag, and the node between a camera process and a
-subscriber over DDS; 640×480, 16UC1.
+Models frame by frame in one thread; the two-stage model in batches, frame by frame and, on a GPU, beside the paper's
+configuration; the bag enhancer from bag to bag; and the node between a camera process and a subscriber over DDS.
+640×480, 16UC1.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from realdiff_core.cli import parser, progress, run_command
+from realdiff_core.errors import ConfigError
 
 from realdiff_enhancer.memory import keep_freed_memory
 
@@ -26,8 +31,9 @@ COMMAND = "ros2 run realdiff_enhancer bench"
 EXAMPLES = """\
   ros2 run realdiff_enhancer bench
   ros2 run realdiff_enhancer bench --only models bags --json
+  ros2 run realdiff_enhancer bench --only two_stage
 """
-PARTS = ("models", "bags", "node")
+PARTS = ("models", "two_stage", "bags", "node")
 MODELS = ("none", "gaussian", "perlin", "disparity")
 SIZE = (480, 640)
 # What the project asks for on two cores: bag to bag without a model, frames/s; a live camera's rate, nothing lost.
@@ -38,6 +44,13 @@ OVERHEAD_TARGET_PCT = 10.0
 # A network takes seconds a frame on a CPU: few frames, once, are enough there.
 OVERHEAD_CPU_FRAMES = 4
 FRAME_TARGET_MS = 20.0
+# The two-stage model from NumPy to NumPy, frames/s, on an H100 and on two cores; and how many times the paper's
+# configuration on the same GPU.
+GPU_TARGET_FPS, CPU_TARGET_FPS = 250.0, 1.0
+PAPER_TARGET_RATIO = 100.0
+# Of the paper's configuration, in one batch: it takes about a second a frame on a GPU and minutes on a CPU.
+PAPER_FRAMES = 4
+GPU_SINGLES, CPU_SINGLES = 100, 3
 
 Figure = dict[str, Any]
 
@@ -54,7 +67,12 @@ def bench(parts: tuple[str, ...] = PARTS, frames: int = 200) -> list[Figure]:
         there is none.
     """
     keep_freed_memory()
-    steps: dict[str, Callable[[int], Iterator[Figure]]] = {"models": _models, "bags": _bags, "node": _node}
+    steps: dict[str, Callable[[int], Iterator[Figure]]] = {
+        "models": _models,
+        "two_stage": _two_stage,
+        "bags": _bags,
+        "node": _node,
+    }
     results: list[Figure] = []
     with progress("enhancer", len(parts), "parts") as bar:
         for part in parts:
@@ -105,6 +123,51 @@ def _models(frames: int) -> Iterator[Figure]:
             yield _figure(f"model {name}, CPU time a frame, one thread", float(np.median(times)), "ms", target)
     finally:
         cv2.setNumThreads(threads)
+
+
+def _two_stage(frames: int) -> Iterator[Figure]:
+    """Rate, latency and, on a GPU, the ratio to the paper's configuration that was timed just before.
+
+    A GPU's latency is measured with compiled networks too (a minute of compilation), as for live frames. A CPU gets two
+    frames a core; where OpenVINO is installed it is measured beside torch.
+    """
+    from importlib.util import find_spec
+
+    from realdiff_enhancer.models.device import pick_device
+    from realdiff_enhancer.two_stage.bench import BenchOptions, measure
+    from realdiff_enhancer.two_stage.pipeline import GPU_BATCH
+
+    if pick_device("auto")[0].type == "cpu":
+        count = min(frames, 2 * (os.cpu_count() or 1))
+        for device in ("cpu", *(("openvino",) if find_spec("openvino") else ())):
+            for row in measure(BenchOptions(device=device, frames=count, singles=CPU_SINGLES)):
+                label = f"two_stage, {row['steps']} steps a stage, {row['device']}"
+                yield _figure(f"{label}, one frame a core", row["frames_per_s"], "frames/s", CPU_TARGET_FPS)
+                yield from _latencies(label, row)
+        return
+    whole = math.ceil(frames / GPU_BATCH) * GPU_BATCH  # a batch is computed in full, however few frames it holds
+    options = BenchOptions(batch=(GPU_BATCH, 1), frames=whole, singles=GPU_SINGLES, paper_frames=PAPER_FRAMES)
+    paper, *ours = measure(options)
+    yield _figure(f"{paper['what']}: the baseline", paper["frames_per_s"], "frames/s")
+    for row in ours:
+        label = f"two_stage, {row['steps']} steps a stage, {row['device']}"
+        if row["batch"] == 1:
+            yield from _latencies(label, row, FRAME_TARGET_MS)
+            continue
+        label += f", batches of {row['batch']}"
+        yield _figure(label, row["frames_per_s"], "frames/s", GPU_TARGET_FPS)
+        yield _figure(f"{label}, against that baseline", row["ratio_to_paper"], "times", PAPER_TARGET_RATIO)
+    try:
+        (row,) = measure(BenchOptions(device="cuda-compiled", batch=(1,), frames=GPU_SINGLES, singles=GPU_SINGLES))
+    except ConfigError as error:  # no compiler: the rest is worth having
+        print(f"bench: without cuda-compiled: {error}", file=sys.stderr)
+        return
+    yield from _latencies(f"two_stage, {row['steps']} steps a stage, {row['device']}", row, FRAME_TARGET_MS)
+
+
+def _latencies(label: str, row: dict[str, Any], target: float | None = None) -> Iterator[Figure]:
+    for share in (50, 99):
+        yield _figure(f"{label}, one frame alone, p{share}", row[f"p{share}_ms"], "ms", target if share == 50 else None)
 
 
 def _bags(frames: int) -> Iterator[Figure]:

@@ -10,6 +10,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,38 +25,80 @@ LATENT = (SIZE[0] // 8, SIZE[1] // 8)
 Row = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class BenchOptions:
+    """What is timed.
+
+    Attributes:
+        device: a name that `pick_device` knows.
+        weights: model folder; None takes the shipped one.
+        steps: numbers of sampling steps a stage; None is the model's own.
+        batch: numbers of frames that a GPU sees together; a CPU takes one a thread.
+        frames: frames of a rate measurement.
+        singles: frames that are timed alone.
+        paper_frames: frames of the paper's configuration; 0 leaves it out.
+        paper_steps: its DDIM steps a stage.
+        graphs: with CUDA graphs.
+    """
+
+    device: str = "auto"
+    weights: Path | None = None
+    steps: Sequence[int | None] = (None,)
+    batch: Sequence[int] = (8,)
+    frames: int = 64
+    singles: int = 50
+    paper_frames: int = 0
+    paper_steps: int = 50
+    graphs: bool = True
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
-    options = _parser().parse_args(argv)
+    arguments = vars(_parser().parse_args(argv))
+    as_json = arguments.pop("json")
     rows = []
-    for row in measure(options):
+    for row in measure(BenchOptions(**arguments)):
         rows.append(row)
-        if not options.json:
+        if not as_json:
             print(_line(row), flush=True)
-    if options.json:
+    if as_json:
         print(json.dumps(rows, indent=1))
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     arguments = parser("Time the two-stage model and the paper's configuration, NumPy to NumPy.", _EXAMPLES)
-    arguments.add_argument(
-        "--device", default="auto", help="cuda, cuda-compiled, cpu, openvino (on the CPU) or auto (default)"
+    default, add = BenchOptions(), arguments.add_argument
+    add(
+        "--device",
+        default=default.device,
+        help="cuda, cuda-compiled, cpu, openvino (on the CPU) or auto (default)",
     )
-    arguments.add_argument("--weights", type=Path, help="model folder (default: the shipped one)")
-    arguments.add_argument("--steps", type=int, nargs="+", default=[4], help="sampling steps a stage (default: 4)")
-    arguments.add_argument("--batch", type=int, nargs="+", default=[8], help="frames a GPU sees together (default: 8)")
-    arguments.add_argument("--frames", type=int, default=64, help="frames of a rate measurement (default: 64)")
-    arguments.add_argument("--singles", type=int, default=50, help="single frames timed (default: 50)")
-    arguments.add_argument("--paper-frames", type=int, default=0, help="frames of the paper's configuration (0: skip)")
-    arguments.add_argument("--paper-steps", type=int, default=50, help="its DDIM steps a stage (default: 50)")
-    arguments.add_argument("--no-graphs", action="store_true", help="without CUDA graphs, for comparison")
-    arguments.add_argument("--json", action="store_true", help="print JSON")
+    add("--weights", type=Path, help="model folder (default: the shipped one)")
+    add("--steps", type=int, nargs="+", default=default.steps, help="sampling steps a stage (default: the model's own)")
+    add("--batch", type=int, nargs="+", default=default.batch, help="frames a GPU sees together (default: 8)")
+    add("--frames", type=int, default=default.frames, help="frames of a rate measurement (default: %(default)s)")
+    add("--singles", type=int, default=default.singles, help="single frames timed (default: %(default)s)")
+    add(
+        "--paper-frames",
+        type=int,
+        default=default.paper_frames,
+        help="frames of the paper's configuration (default: %(default)s, leaves it out)",
+    )
+    add("--paper-steps", type=int, default=default.paper_steps, help="its DDIM steps a stage (default: %(default)s)")
+    add("--no-graphs", dest="graphs", action="store_false", help="without CUDA graphs, for comparison")
+    add("--json", action="store_true", help="print JSON")
     return arguments
 
 
-def measure(options: argparse.Namespace) -> Iterator[Row]:
-    """One row a configuration: rate [frames/s], single-frame p50 and p99 [ms], ratio to the paper's configuration."""
+def measure(options: BenchOptions) -> Iterator[Row]:
+    """One row a configuration: rate [frames/s], single-frame p50 and p99 [ms], ratio to the paper's configuration.
+
+    The paper's configuration comes first, where it is asked for. A row's `batch` is 1 on a CPU.
+
+    Raises:
+        ConfigError: the device is absent, or the weights don't fit.
+    """
     from ..models.device import pick_device
 
     device, backend = pick_device(options.device)
@@ -72,7 +115,7 @@ def measure(options: argparse.Namespace) -> Iterator[Row]:
             yield row
 
 
-def _ours(options: argparse.Namespace, device: str, steps: int, batch: int) -> Row:
+def _ours(options: BenchOptions, device: str, steps: int | None, batch: int) -> Row:
     import numpy as np
     from realdiff_core.camera import CameraModel
     from realdiff_core.config import camera_profile
@@ -92,7 +135,7 @@ def _ours(options: argparse.Namespace, device: str, steps: int, batch: int) -> R
         steps=steps,
         device=device,
         batch=batch,
-        graphs=not options.no_graphs,
+        graphs=options.graphs,
     )
     height, width = SIZE
     fx = loaded.config.codec.native_fx_px
@@ -119,7 +162,10 @@ def _ours(options: argparse.Namespace, device: str, steps: int, batch: int) -> R
         model.enhance(one)
         times.append(1e3 * (time.perf_counter() - begin))
     return {
-        "what": f"two_stage, {steps} steps a stage, {device}, batch {batch}",
+        "what": f"two_stage, {model.steps} steps a stage, {device}, batch {batch}",
+        "device": device,
+        "steps": model.steps,
+        "batch": batch,
         "parameters": sum(p.numel() for n in (loaded.coarse, loaded.fine) if n is not None for p in n.parameters()),
         "frames_per_s": rate,
         "cpu_s_per_frame": cpu_s,
@@ -148,6 +194,9 @@ def _paper(device: str, frames: int, steps: int) -> Row:
         seconds = time.perf_counter() - begin
     return {
         "what": f"paper: SD v2.1 shapes, 2 x {steps} DDIM steps, VAE, {device}, batch {frames}",
+        "device": device,
+        "steps": steps,
+        "batch": frames,
         "parameters": sum(p.numel() for n in (*unets, vae) for p in n.parameters()),
         "frames_per_s": frames / seconds,
         "p50_ms": None,

@@ -17,7 +17,7 @@ _EXAMPLES = """\
 
 def main(argv: list[str] | None = None) -> int:
     """Measures, prints the table and writes the JSON file."""
-    arguments = parser("Measure bags, models, bag enhancer and live node.", _EXAMPLES, "bench")
+    arguments = parser("Measure bags, models, the two-stage model, bag enhancer and live node.", _EXAMPLES, "bench")
     arguments.add_argument("--frames", type=int, default=200, help="frames of each measurement (default: 200)")
     arguments.add_argument("-o", "--output", type=Path, default=Path("build/bench/results.json"), help="JSON file")
     options = arguments.parse_args(argv)
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     from realdiff_enhancer import bench as enhancer
 
     results: list[dict[str, Any]] = []
-    for name, measure in (("bags", core.bench), ("models, bag enhancer, node", enhancer.bench)):
+    for name, measure in (("bags", core.bench), ("models, two-stage model, bag enhancer, node", enhancer.bench)):
         print(f"bench: {name} …", flush=True)
         results += [dict(row) for row in measure(frames=options.frames)]
     options.output.parent.mkdir(parents=True, exist_ok=True)
