@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from realdiff_core.errors import ConfigError, DepthError, OutputError, RealdiffError
 from realdiff_enhancer.commands.evaluate import build_parser, evaluate
+from realdiff_enhancer.evaluation.model_arguments import ModelArgument, parse_models
 from realdiff_enhancer.evaluation.pairs import load_scene, parse_scene
 from realdiff_enhancer.evaluation.runner import seeds_of
 from realdiff_enhancer.evaluation.scores import SCORES, score
@@ -241,6 +243,8 @@ def test_incomplete_scenes_are_refused(text: str) -> None:
         (("--max-frames", "3"), "--max-frames is too small"),
         (("--seed", "-1"), "--seed is too small"),
         (("--models", "none", "none"), "named twice"),
+        (("--models", "gaussian@4"), "doesn't sample in steps"),
+        (("--models", "two_stage@1001"), "steps out of range"),
         (("--models", "nonsense"), "unknown enhancer model"),
         (("--weights", "two_stage=x"), "weights belong to none"),
         (("--profile", "no_such_camera"), "no_such_camera"),
@@ -253,6 +257,136 @@ def test_wrong_arguments_are_refused_before_anything_is_written(
     with pytest.raises(RealdiffError, match=message):
         run("--pairs", pairs, "--models", "none", "-o", tmp_path / "out", *extra)
     assert not (tmp_path / "out").exists()
+
+
+def test_models_may_have_labels_steps_and_weights() -> None:
+    rows = parse_models(
+        ["none", "two_stage", "two_stage@50", "seed1=two_stage@2", "flat=gaussian"],
+        ["two_stage=a/b", "seed1=runs/x=1/model", "flat=flat.yaml"],
+    )
+    assert rows == [
+        ModelArgument("none", "none"),
+        ModelArgument("two_stage", "two_stage", None, Path("a/b")),
+        ModelArgument("two_stage@50", "two_stage", 50, Path("a/b")),
+        ModelArgument("seed1", "two_stage", 2, Path("runs/x=1/model")),
+        ModelArgument("flat", "gaussian", None, Path("flat.yaml")),
+    ]
+    (own, other) = parse_models(["two_stage@1", "two_stage@2"], ["two_stage@2=b"])
+    assert (own.weights, other.weights) == (None, Path("b"))
+
+
+@pytest.mark.parametrize(
+    ("models", "weights", "message"),
+    [
+        (["=two_stage"], [], "can't be read"),
+        (["a="], [], "can't be read"),
+        (["a b=two_stage"], [], "can't be read"),
+        (["two_stage@"], [], "can't be read"),
+        (["two_stage@0"], [], "can't be read"),
+        (["two_stage@-4"], [], "can't be read"),
+        (["two_stage@four"], [], "can't be read"),
+        (["@4"], [], "can't be read"),
+        (["disparity@4"], [], "doesn't sample in steps"),
+        (["x=none@1"], [], "doesn't sample in steps"),
+        (["real=two_stage"], [], "name of the camera"),
+        (["two_stage=disparity"], [], "name of another model"),
+        (["a=none", "a=gaussian"], [], "named twice"),
+        (["two_stage@4", "two_stage@4"], [], "named twice"),
+        (["a=two_stage"], ["b=x"], "weights belong to none"),
+        (["a=two_stage"], ["a="], "weights belong to none"),
+        (["a=two_stage"], ["a=x", "a=y"], "weights are named twice"),
+    ],
+)
+def test_models_that_make_no_sense_are_refused(models: list[str], weights: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_models(models, weights)
+    assert caught.value.where is not None
+    assert [*models, *weights][-1] in str(caught.value.where)
+
+
+def test_one_table_shows_numbers_of_steps_and_weights_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from realdiff_enhancer.two_stage.model_folder import save_model
+    from realdiff_enhancer.two_stage.networks import make_coarse, make_fine
+    from test_two_stage import TINY
+
+    torch.manual_seed(0)
+    for name in ("shipped", "seed1"):
+        save_model(tmp_path / name, TINY, make_coarse(TINY), make_fine(TINY))
+    monkeypatch.setattr("realdiff_enhancer.two_stage.pipeline.shipped_weights", lambda _: tmp_path / "shipped")
+    quick = ("--classifier-steps", "0", "--resamples", "20", "--features", "none", "--device", "cpu")
+    pairs = write_pairs(tmp_path / "box", frames=4)
+    models = ("--models", "two_stage", "two_stage@1", "seed1=two_stage@1")
+    weights = ("--weights", f"seed1={tmp_path / 'seed1'}")
+    assert run("--pairs", pairs, *models, *weights, "--steps", "2", *quick, "-o", tmp_path / "out") == 0
+    document = json.loads((tmp_path / "out" / "results.json").read_text())
+    made = document["scenes"][0]["models"]
+    assert {label: entry["steps"] for label, entry in made.items()} == {"two_stage": 2, "two_stage@1": 1, "seed1": 1}
+    digests = [made[label]["weights_sha256"] for label in ("two_stage", "two_stage@1", "seed1")]
+    assert digests[0] == digests[1] != digests[2]
+    assert document["run"]["models"][2] == {
+        "label": "seed1",
+        "model": "two_stage",
+        "steps": 1,
+        "weights": str(tmp_path / "seed1"),
+    }
+    values = {
+        row["source"]: row["value"]
+        for row in document["results"]
+        if (row["metric"], row["bin"]) == ("sigma_plain_mm_all", "all")
+    }
+    assert len({values[label] for label in ("two_stage", "two_stage@1", "seed1")}) == 3
+    page = (tmp_path / "out" / "summary.md").read_text()
+    assert "| two_stage@1 |" in page and "| seed1 |" in page
+    # a row depends on its own model alone
+    alone = ("--models", "two_stage@1", *quick, "-o", tmp_path / "alone")
+    assert run("--pairs", pairs, *alone) == 0
+    both = [
+        [line for line in (tmp_path / name / "results.csv").read_text().splitlines() if ",two_stage@1," in line]
+        for name in ("out", "alone")
+    ]
+    assert both[0] == both[1] and len(both[0]) > 50
+
+
+def documented_commands() -> list[list[str]]:
+    """The arguments of every `evaluate` command in --help and in the two documents about it."""
+    root = Path(__file__).resolve().parents[3] / "docs"
+    texts = [build_parser().epilog or ""]
+    texts += [(root / name).read_text() for name in ("guides/evaluate.md", "concepts/metrics.md") if root.is_dir()]
+    lines = "\n".join(texts).replace("\\\n", " ").splitlines()
+    start = "ros2 run realdiff_enhancer evaluate --"
+    return [shlex.split(line)[4:] for line in lines if line.strip().startswith(start)]
+
+
+def test_documented_commands_run_with_the_weights_that_ship() -> None:
+    pytest.importorskip("torch")
+    from realdiff_enhancer.two_stage.model_folder import shipped_weights
+
+    commands = documented_commands()
+    assert len(commands) >= 5
+    for command in commands:
+        options = build_parser().parse_args(command)
+        rows = parse_models(options.models, options.weights)
+        profiles = {parse_scene(text, options.profile).profile for text in options.pairs} - {"my_d435"}
+        if any(row.model == "two_stage" and row.weights is None for row in rows):
+            for profile in profiles:
+                assert shipped_weights(profile).is_dir()
+
+
+def test_a_camera_without_weights_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    pairs = write_pairs(tmp_path / "box", frames=4)
+    with pytest.raises(ConfigError, match="no shipped weights for this camera profile") as caught:
+        run("--pairs", f"{pairs}:d415", "-o", tmp_path / "out")
+    assert "--models two_stage" in str(caught.value) and "d415" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_default_models_need_no_weights_of_the_user() -> None:
+    options = build_parser().parse_args(["--pairs", "x", "-o", "y"])
+    assert [row.model for row in parse_models(options.models)] == list(options.models)
+    assert {"none", "active_dr", "disparity", "two_stage"} <= set(options.models)
 
 
 def test_max_frames_spreads_over_the_scene(tmp_path: Path) -> None:

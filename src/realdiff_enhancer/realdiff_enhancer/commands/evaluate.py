@@ -5,15 +5,24 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from realdiff_core.cli import parser, run_command
 from realdiff_core.errors import ConfigError
 
+from realdiff_enhancer.models.registry import model_names
+
+#: What is compared where --models is absent: all that needs no weights of the user's.
+DEFAULT_MODELS = ("none", "gaussian", "perlin", "active_dr", "disparity", "two_stage")
+
 _EXAMPLES = """\
-  ros2 run realdiff_enhancer evaluate --pairs ovni=pairs/ovni:d415 tron=pairs/tron:d435 \\
-      --models none gaussian perlin disparity two_stage --seed 0 -o evaluation
-  ros2 run realdiff_enhancer evaluate --pairs pairs/tron --models two_stage --steps 4 --max-frames 12 -o quick
+  ros2 run realdiff_enhancer evaluate --pairs tron=pairs/tron ovni=pairs/ovni --seed 0 -o evaluation
+  ros2 run realdiff_enhancer evaluate --pairs pairs/tron --models two_stage@1 two_stage@2 two_stage two_stage@50 \\
+      -o steps
+  ros2 run realdiff_enhancer evaluate --pairs pairs/tron --models two_stage seed1=two_stage e2e \\
+      --weights seed1=runs/seed1/model e2e=runs/e2e/model -o seeds
+  ros2 run realdiff_enhancer evaluate --pairs pairs/tron --models disparity two_stage --max-frames 12 -o quick
   ros2 run realdiff_enhancer evaluate --pairs pairs/tron:my_d435 --models two_stage --first 1128 -o second_half
 
 output:
@@ -22,7 +31,8 @@ output:
   OUT/results.json   the same, with command, seed, split, hardware, hashes of weights and data
 
 A scene is a folder with clean/NNNNNN.png (16 bit, 0.1 mm, 0 = unknown), noisy/NNNNNN.png (16 bit, 1 mm, 0 = hole) and
-K.txt. Scenes are reported one by one, never pooled. What the numbers mean: docs/concepts/metrics.md."""
+K.txt. Scenes are reported one by one, never pooled. A row depends on its own model alone: results.csv of several runs
+with the same pairs and seed can be read side by side. What the numbers mean: docs/concepts/metrics.md."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -39,13 +49,22 @@ def build_parser() -> argparse.ArgumentParser:
         "recorded it (default: --profile); the profile gives the stereo baseline and is the one the models imitate",
     )
     arguments.add_argument(
-        "--models", nargs="+", default=["none", "gaussian", "perlin", "disparity", "two_stage"], help="models, in order"
+        "--models",
+        nargs="+",
+        default=DEFAULT_MODELS,
+        metavar="[LABEL=]MODEL[@STEPS]",
+        help="models in the order of the tables, with a label and sampling steps a stage of their own if need be "
+        f"(default: {' '.join(DEFAULT_MODELS)}; known: {', '.join(model_names())})",
     )
     arguments.add_argument("--profile", default="d435", help="camera profile of scenes that name none (default: d435)")
     arguments.add_argument(
-        "--weights", nargs="*", default=[], metavar="MODEL=PATH", help="weights other than the shipped"
+        "--weights",
+        nargs="*",
+        default=[],
+        metavar="NAME=PATH",
+        help="weights other than the shipped; NAME is a label, or a model for all its rows",
     )
-    arguments.add_argument("--steps", type=int, help="sampling steps a stage, for models that sample")
+    arguments.add_argument("--steps", type=int, help="sampling steps a stage where a model names none")
     arguments.add_argument(
         "--seed", type=int, default=0, help="seeds models, points, resamples, classifiers (default: 0)"
     )
@@ -71,25 +90,6 @@ def build_parser() -> argparse.ArgumentParser:
     return arguments
 
 
-def parse_weights(texts: list[str], models: list[str]) -> dict[str, Path]:
-    """Read ``MODEL=PATH`` arguments.
-
-    Raises:
-        ConfigError: not of that form, or none of the models.
-    """
-    weights = {}
-    for text in texts:
-        name, equals, path = text.partition("=")
-        if not equals or not path or name not in models:
-            raise ConfigError(
-                "weights belong to none of the models",
-                where=f"--weights {text}",
-                expected=f"MODEL=PATH with MODEL one of {', '.join(models)}",
-            )
-        weights[name] = Path(path)
-    return weights
-
-
 def _check(options: argparse.Namespace) -> None:
     for name, value, least in (
         ("--steps", options.steps, 1),
@@ -100,8 +100,6 @@ def _check(options: argparse.Namespace) -> None:
     ):
         if value is not None and value < least:
             raise ConfigError(f"{name} is too small", expected=f"≥ {least}", got=value)
-    if len(set(options.models)) < len(options.models):
-        raise ConfigError("a model is named twice", where="--models", got=" ".join(options.models))
 
 
 def evaluate(options: argparse.Namespace, command: str) -> int:
@@ -114,14 +112,14 @@ def evaluate(options: argparse.Namespace, command: str) -> int:
     Returns:
         Exit code.
     """
+    from realdiff_enhancer.evaluation.model_arguments import parse_models
     from realdiff_enhancer.evaluation.output import output_folder, run_description, write_results
     from realdiff_enhancer.evaluation.pairs import load_scene, parse_scene
     from realdiff_enhancer.evaluation.runner import EvaluationSettings, evaluate_scene
     from realdiff_enhancer.metrics.two_sample import NETWORK_STEPS
-    from realdiff_enhancer.models.registry import create_model
 
     _check(options)
-    weights = parse_weights(options.weights, options.models)
+    rows = parse_models(options.models, options.weights)
     scenes = [
         load_scene(parse_scene(text, options.profile), options.max_frames, options.first, options.last)
         for text in options.pairs
@@ -130,15 +128,7 @@ def evaluate(options: argparse.Namespace, command: str) -> int:
         raise ConfigError("two scenes have the same name", where="--pairs", next_step="name them: NAME=DIR")
     device = torch_device(options.device)
     # Models are made before anything slow starts: a wrong name or missing weights show at once.
-    models = [
-        [
-            create_model(
-                name, profile=scene.profile, steps=options.steps, device=options.device, weights=weights.get(name)
-            )
-            for name in options.models
-        ]
-        for scene in scenes
-    ]
+    models = [[row.create(scene.profile, options.steps, options.device) for row in rows] for scene in scenes]
     network_steps = NETWORK_STEPS if options.classifier_steps is None else options.classifier_steps
     settings = EvaluationSettings(options.seed, options.resamples, network_steps, device, options.features)
     with output_folder(options.output, options.overwrite) as folder:
@@ -146,8 +136,13 @@ def evaluate(options: argparse.Namespace, command: str) -> int:
             evaluate_scene(scene, scene_models, settings, lambda text: print(text, file=sys.stderr, flush=True))
             for scene, scene_models in zip(scenes, models, strict=True)
         ]
-        part = {"first": options.first, "last": options.last}
-        write_results(folder, results, {**run_description(command, settings, options.steps), **part})
+        run = {
+            **run_description(command, settings, options.steps),
+            "first": options.first,
+            "last": options.last,
+            "models": [{**asdict(row), "weights": row.weights and str(row.weights)} for row in rows],
+        }
+        write_results(folder, results, run)
     print(options.output / "summary.md")
     return 0
 

@@ -29,9 +29,16 @@ def build_parser() -> argparse.ArgumentParser:
     add = arguments.add_argument
     add("--pairs", nargs="+", default=[], metavar="[NAME=]DIR[:PROFILE]", help="scenes of clean/noisy pairs")
     add("--clip", nargs="+", default=[], metavar="[NAME=]CLIP[:PROFILE]", help="recordings of a camera at rest")
-    add("--models", nargs="*", default=[], help="models to compare (default: the camera alone)")
-    add("--weights", nargs="*", default=[], metavar="MODEL=PATH", help="weights other than the shipped")
-    add("--steps", type=int, help="sampling steps a stage, for models that sample")
+    form = "[LABEL=]MODEL[@STEPS]"
+    add("--models", nargs="*", default=[], metavar=form, help="models to compare (default: the camera alone)")
+    add(
+        "--weights",
+        nargs="*",
+        default=[],
+        metavar="NAME=PATH",
+        help="weights other than the shipped, by label or model",
+    )
+    add("--steps", type=int, help="sampling steps a stage where a model names none")
     add("--profile", default="d435", help="camera profile where none is named (default: d435)")
     add("--sigma-px", type=float, metavar="PX", help="σ of the clips' whole error, px of disparity, from pairs")
     add("--fit-temporal", action="store_true", help="fit the models' settings over time to each clip")
@@ -50,16 +57,16 @@ def statistics(options: argparse.Namespace, command: str) -> int:
     """Measure and write the page; returns the exit code."""
     from realdiff_core.config import camera_profile
 
-    from realdiff_enhancer.commands.evaluate import parse_weights, torch_device
+    from realdiff_enhancer.commands.evaluate import torch_device
     from realdiff_enhancer.data.sequence import SequenceOptions, read_sequence
     from realdiff_enhancer.evaluation import statistics_page as page
     from realdiff_enhancer.evaluation.assumptions import measure_assumptions
     from realdiff_enhancer.evaluation.clips import measure_clip
+    from realdiff_enhancer.evaluation.model_arguments import parse_models
     from realdiff_enhancer.evaluation.output import output_folder, run_description
     from realdiff_enhancer.evaluation.pairs import load_scene, parse_scene
     from realdiff_enhancer.evaluation.runner import EvaluationSettings
     from realdiff_enhancer.evaluation.temporal_fit import fit_temporal
-    from realdiff_enhancer.models.registry import create_model
 
     if not options.pairs and not options.clip:
         raise ConfigError("nothing to measure", expected="--pairs or --clip", next_step="name a scene or a clip")
@@ -70,17 +77,14 @@ def statistics(options: argparse.Namespace, command: str) -> int:
     for name, value, least in (("--resamples", options.resamples, 1), ("--max-frames", options.max_frames, 4)):
         if value is not None and value < least:
             raise ConfigError(f"{name} is too small", expected=f"≥ {least}", got=value)
-    weights = parse_weights(options.weights, options.models)
+    rows = parse_models(options.models, options.weights)
     scenes = [load_scene(parse_scene(text, options.profile), options.max_frames) for text in options.pairs]
     device = torch_device(options.device) if options.models else "cpu"
     settings = EvaluationSettings(options.seed, options.resamples, 0, device, "none")
 
     def models(profile_name: str) -> list:
         profile = camera_profile(profile_name)
-        return [
-            create_model(name, profile=profile, steps=options.steps, device=options.device, weights=weights.get(name))
-            for name in options.models
-        ]
+        return [row.create(profile, options.steps, options.device) for row in rows]
 
     def report(text: str) -> None:
         print(text, file=sys.stderr, flush=True)

@@ -135,7 +135,7 @@ def curves_figure(path: Path, result: SceneResult) -> None:
         spectrum.set_yscale("log")
     sigma.set_ylim(bottom=0)
     handles, labels = sigma.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), len(_COLOURS)), frameon=False)
     figure.savefig(path, dpi=110)
 
 
@@ -168,7 +168,7 @@ def _curve(
     axis.plot(
         positions,
         value,
-        "o-",
+        "o-" if number <= len(_COLOURS) else "s--",  # the colours come again
         color=colour,
         label=source.name,
         linewidth=2.2 if real else 1.4,

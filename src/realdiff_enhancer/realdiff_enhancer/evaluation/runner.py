@@ -53,13 +53,14 @@ class SourceResult:
     """What was measured on one source of depth: the camera or a model.
 
     Attributes:
-        name: the camera's name is :data:`REAL`.
+        name: the camera's is :data:`REAL`, a model's its label in the tables.
         statistics: averages over frames with replicates.
         scores: distances to the camera by name; empty for the camera.
         network: strong two-sample test; None for the camera or where left out.
         crop_statistics: weak two-sample test; None for the camera.
         frames_per_second: speed of the model, one frame at a time; None for the camera.
         weights_sha256: hash of the model's weights, where it has some.
+        steps: sampling steps a stage, of models that sample.
         depth: float32 [H, W] by frame index, of the frames kept for pictures.
         frechet: Fréchet distance to the camera by view; for the camera, of its odd to its even frames.
     """
@@ -71,6 +72,7 @@ class SourceResult:
     crop_statistics: TwoSampleResult | None = None
     frames_per_second: float | None = None
     weights_sha256: str | None = None
+    steps: int | None = None
     depth: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     frechet: dict[str, Estimate] = field(default_factory=dict)
 
@@ -210,6 +212,7 @@ def evaluate_scene(
                 crop_statistics=weak,
                 frames_per_second=speed,
                 weights_sha256=model.weights_sha256,
+                steps=getattr(model, "steps", None),
                 depth={i: depth[i] for i in shown},
             )
         )

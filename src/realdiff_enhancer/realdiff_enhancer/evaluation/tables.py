@@ -321,6 +321,7 @@ def as_json(results: Sequence[SceneResult], run: Mapping[str, Any]) -> str:
             "models": {
                 source.name: {
                     "weights_sha256": source.weights_sha256,
+                    "steps": source.steps,
                     "frames_per_second": source.frames_per_second,
                 }
                 for source in _models(result)
