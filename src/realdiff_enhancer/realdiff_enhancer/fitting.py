@@ -128,7 +128,8 @@ def fit(
     trained = time.monotonic()
     profile = _profile(options, pack)
     scene = _comparison_scene(pairs.folder, pack, options)
-    models = [TwoStageModel.from_pretrained(path, profile=profile, device="auto") for path in (initial, model)]
+    # without the profile: the initial weights may be those of another kind of camera
+    models = [TwoStageModel.from_pretrained(path, device="auto") for path in (initial, model)]
     for name, instance in zip((BEFORE, AFTER), models, strict=True):
         instance.name = name
     settings = EvaluationSettings(options.seed, 300, 0, "cpu", "none")
@@ -153,9 +154,13 @@ def _train(work: Path, initial: Path, options: FitOptions, report: Callable[[str
 
     loaded = load_config(initial)
     few = loaded.few_steps
+    # Noise is learned in px of disparity, which the camera's own baseline and step turn into metres.
+    geometry = {"baseline_m": options.base.baseline_m, "disparity_step_px": options.base.disparity_step_px}
+    model = base_config(loaded).model_dump()
+    model["codec"] |= geometry
     base: dict[str, Any] = {
         "packs": [{"path": work / "pack.npz", "source": loaded.source}],
-        "model": base_config(loaded).model_dump(),
+        "model": model,
         "initial": initial,
         "seed": options.seed,
         "batch": options.batch,

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import tiny_training  # noqa: E402
+from realdiff_core.camera import CameraModel  # noqa: E402
 from realdiff_core.errors import ConfigError  # noqa: E402
+from realdiff_enhancer.data.pairs import PairPack  # noqa: E402
+from realdiff_enhancer.models.base import DepthFrames  # noqa: E402
+from realdiff_enhancer.two_stage.conditioning import Scene, SceneFeatures, scene_features  # noqa: E402
+from realdiff_enhancer.two_stage.config import TwoStageConfig  # noqa: E402
 from realdiff_enhancer.two_stage.model_folder import load_model  # noqa: E402
 from realdiff_enhancer.two_stage.networks import as_denoiser  # noqa: E402
 from realdiff_enhancer.two_stage.pipeline import TwoStageModel  # noqa: E402
@@ -197,3 +203,116 @@ def test_two_processes_follow_the_curve_of_one(finished: Path, pack: Path, tmp_p
     for a, b in zip(one, two, strict=True):
         if "loss" in a:
             assert b["loss"] == pytest.approx(a["loss"], rel=1e-4), (a["stage"], a["step"])
+
+
+def rescaled(pack: Path, path: Path, factor: int) -> Path:
+    """The same pairs as a camera of `factor` times the focal length sees them: every pixel as a block."""
+    packed = PairPack.load(pack)
+    assert packed.grey is not None
+
+    def blocks(images: np.ndarray) -> np.ndarray:
+        return images.repeat(factor, axis=1).repeat(factor, axis=2)
+
+    twin = replace(
+        packed,
+        clean_01mm=blocks(packed.clean_01mm),
+        noisy_mm=blocks(packed.noisy_mm),
+        grey=blocks(packed.grey),
+        K=packed.K * np.array([[factor], [factor], [1]]),
+    )
+    twin.save(path)
+    return path
+
+
+def test_pairs_of_another_focal_length_are_learned_on_the_sensors_grid(pack: Path, tmp_path: Path) -> None:
+    stores = []
+    for path in (pack, rescaled(pack, tmp_path / "twice.npz", 2)):
+        store = PairStore.load(TrainConfig.model_validate(tiny_training.settings(path)), torch.device("cpu"))
+        assert store is not None
+        stores.append(store)
+    own, twice = stores
+    assert own.grey is not None
+    for name in ("clean", "noisy", "factor", "style", "grey"):
+        got, expected = getattr(twice, name), getattr(own, name)
+        torch.testing.assert_close(got, expected, rtol=0, atol=0, equal_nan=True)
+    for name in own.targets.__dataclass_fields__:
+        got, expected = getattr(twice.targets, name), getattr(own.targets, name)
+        torch.testing.assert_close(got, expected, rtol=0, atol=0)
+    raw = PairPack.load(pack)
+    np.testing.assert_array_equal(np.nan_to_num(own.clean.numpy()), np.float32(raw.clean_01mm[:4]) * np.float32(1e-4))
+
+
+@pytest.mark.parametrize("fx", [615.0, 200.0])
+def test_training_and_use_see_the_same_scene(
+    finished: Path, pack: Path, tmp_path: Path, fx: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the store gives the networks of a frame is what the model makes of the same image when it is used."""
+    packed = PairPack.load(pack)
+    other = replace(packed, K=packed.K * np.array([[fx / 384], [fx / 384], [1]]))
+    assert other.grey is not None
+    other = replace(other, grey=other.grey.repeat(2, axis=1).repeat(2, axis=2))  # at full resolution, as in use
+    other.save(tmp_path / "other.npz")
+    config = TrainConfig.model_validate(tiny_training.settings(tmp_path / "other.npz"))
+    store = PairStore.load(config, torch.device("cpu"))
+    assert store is not None
+
+    seen: list[Scene] = []
+
+    def watched(scene: Scene, settings: TwoStageConfig) -> SceneFeatures:
+        seen.append(scene)
+        return scene_features(scene, settings)
+
+    monkeypatch.setattr("realdiff_enhancer.two_stage.pipeline.scene_features", watched)
+    model = TwoStageModel.from_pretrained(finished / "model", steps=2, device="cpu")
+    height, width = tiny_training.SIZE
+    camera = CameraModel(width, height, fx, fx, width / 2, height / 2, baseline_m=0.05)
+    assert other.grey is not None
+    colour = np.repeat(other.grey[:1, :, :, None], 3, axis=3)
+    model.enhance(DepthFrames(other.clean_m(0)[None], colour, camera, (1,)))
+    scene, _ = store.frames(torch.tensor([0]))
+    torch.testing.assert_close(scene.depth, seen[0].depth, rtol=1e-6, atol=0, equal_nan=True)
+    torch.testing.assert_close(scene.factor, seen[0].factor, rtol=0, atol=0)
+    assert scene.grey is not None
+    assert seen[0].grey is not None
+    torch.testing.assert_close(scene.grey, seen[0].grey, rtol=0, atol=0.51 / 255)
+
+    # nearest neighbours, by hand; float32, as pixels half-way between two are a matter of rounding
+    size = [round(side * 384 / fx) for side in tiny_training.SIZE]
+    rows, columns = (
+        np.floor(np.float32(full / n) * (np.arange(n, dtype=np.float32) + 0.5)).astype(int)
+        for n, full in zip(size, tiny_training.SIZE, strict=True)
+    )
+    noisy = other.noisy_m(0)[rows[:, None], columns]
+    np.testing.assert_allclose(store.noisy[0, : size[0], : size[1]].numpy(), noisy, rtol=1e-6)
+    assert torch.isnan(store.noisy[0, size[0] :]).all()
+    both = store.targets.both[0, 0, : size[0], : size[1]].numpy() > 0
+    residual = np.arcsinh((19.2 / noisy - 19.2 / other.clean_m(0)[rows[:, None], columns])[both] / 0.15)
+    code = store.targets.code[0, 0, : size[0], : size[1]].numpy()[both]
+    np.testing.assert_allclose(code, residual, rtol=1e-3, atol=1e-3)
+
+
+def test_pairs_of_another_baseline_need_a_model_of_their_own(pack: Path, finished: Path, tmp_path: Path) -> None:
+    replace(PairPack.load(pack), baseline_m=0.055).save(tmp_path / "d415.npz")
+    d435 = TrainConfig.model_validate(tiny_training.settings(tmp_path / "d415.npz"))
+    with pytest.raises(ConfigError, match=r"codec\.baseline_m: 0\.055"):
+        PairStore.load(d435, torch.device("cpu"))
+    changes = {"initial": str(finished / "model"), "distil_steps": 0, "calibration_frames": 0}
+    codec = {"codec": {"baseline_m": 0.055}}
+    own = TrainConfig.model_validate(tiny_training.settings(tmp_path / "d415.npz", model=codec, **changes))
+    store = PairStore.load(own, torch.device("cpu"))
+    assert store is not None
+    assert store.factor.tolist() == pytest.approx([384 * 0.055] * 4)
+    train(own, tmp_path / "tuned", report=lambda line: None)  # the codec's baseline is no obstacle to fine-tuning
+    assert load_model(tmp_path / "tuned", steps=3).config.codec.baseline_m == 0.055
+    wrong = tiny_training.settings(pack, **changes, model={"codec": {"scale_px": 0.2}})
+    with pytest.raises(ConfigError, match=r"key model\.codec"):
+        train(TrainConfig.model_validate(wrong), tmp_path / "wrong", report=lambda line: None)
+
+
+def test_crops_larger_than_the_resampled_frames_are_cut_to_them(pack: Path, tmp_path: Path) -> None:
+    path = rescaled(pack, tmp_path / "twice.npz", 2)
+    config = TrainConfig.model_validate(tiny_training.settings(path, crop=[352, 480]))
+    store = PairStore.load(config, torch.device("cpu"))
+    assert store is not None
+    batch = draw_batch(store, config, "fine", 0, 0, 1)
+    assert batch.scene.depth.shape == (4, 96, 128)

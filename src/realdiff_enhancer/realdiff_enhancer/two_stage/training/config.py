@@ -59,7 +59,7 @@ class TrainConfig(BaseModel):
         distil_substeps: teacher steps that the first of them replaces by one.
         distil_learning_rate: peak learning rate of the distillation.
         batch: crops a step, over all processes.
-        crop: height and width of the crops [px], multiples of 32.
+        crop: height and width of the crops [px], multiples of 32; at most the padded frame is taken.
         learning_rate: peak of the cosine schedule.
         warmup_steps: at most so many, and at most a tenth of the stage.
         ema_decay: largest decay of the weights' moving average.

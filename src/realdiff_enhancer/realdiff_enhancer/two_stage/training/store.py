@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +16,9 @@ from torch import Tensor
 from ...data.pairs import PairPack
 from ...data.splits import refuse_held_out
 from ..codec import round_trip_error_mm
-from ..conditioning import Scene, known_mask, pad_to_multiple
+from ..conditioning import SIDE_MULTIPLE, Scene, known_mask, pad_to_multiple
+from ..config import CodecConfig
+from ..decoding import native_size
 from ..sampling import CoarseSample
 from ..targets import PairTargets, frame_styles, pair_targets, with_structure
 from .config import TrainConfig
@@ -28,10 +32,10 @@ _NEGLIGIBLE_MM = 0.25
 
 @dataclass
 class PairStore:
-    """All training pairs on the device.
+    """All training pairs on the device, on the pixel grid of the sensor's own depth stream, as in use.
 
     Attributes:
-        clean, noisy: depth [F,H,W] m, NaN unknown or hole.
+        clean, noisy: depth [F,H,W] m, NaN unknown or hole; sides padded to multiples of `SIDE_MULTIPLE`.
         factor: f·B [F] of the sensor's own depth stream.
         label: source label [F].
         probability: share of each frame in the batches [F], on the host.
@@ -60,7 +64,10 @@ class PairStore:
         validation: bool = False,
         packs: Sequence[PairPack] | None = None,
     ) -> PairStore | None:
-        """Takes the packs' training (or validation) frames to the device; all must have one image size.
+        """Takes the packs' training (or validation) frames to the device.
+
+        Frames of another focal length than the sensor's own are resampled to its grid, as `TwoStageModel` does in use;
+        on it, all must have one size.
 
         Args:
             config: settings of the run.
@@ -72,27 +79,27 @@ class PairStore:
             The pairs; None if validation pairs are asked for and there are none.
 
         Raises:
-            ConfigError: image sizes differ, there is nothing to train on, or a pack holds frames of held-out scenes.
+            ConfigError: image sizes or baselines differ, there is nothing to train on, or a pack holds frames of
+                held-out scenes.
         """
+        codec = config.model.codec
         parts: list[tuple[Tensor, ...]] = []
         for pack_config, pack in zip(config.packs, packs or read_packs(config), strict=True):
             refuse_held_out(pack, where=pack_config.path)
             frames = pack.validation_indices() if validation else pack.training_indices()
             if not len(frames):
                 continue
-            nan = torch.tensor(float("nan"), device=device)
-            clean = torch.from_numpy(pack.clean_01mm[frames].astype("float32")).to(device) * 1e-4
-            noisy = torch.from_numpy(pack.noisy_mm[frames].astype("float32")).to(device) * 1e-3
-            clean = pad_to_multiple(torch.where(clean > 0, clean, nan), float("nan"))
-            half = (clean.shape[-2] // 2, clean.shape[-1] // 2)
+            _check_baseline(pack, codec, pack_config.path)
+            height, width = pack.clean_01mm.shape[1:]
+            size = native_size(height, width, float(pack.K[0, 0]), codec.native_fx_px)
             parts.append(
                 (
-                    clean,
-                    pad_to_multiple(torch.where(noisy > 0, noisy, nan), float("nan")),
-                    torch.full((len(frames),), config.model.codec.disparity_factor, device=device),
+                    _depth(pack.clean_01mm[frames], 1e-4, size, device),
+                    _depth(pack.noisy_mm[frames], 1e-3, size, device),
+                    torch.full((len(frames),), codec.disparity_factor, device=device),
                     torch.full((len(frames),), config.model.sources.index(pack_config.source), device=device),
                     torch.full((len(frames),), pack_config.share / len(frames)),
-                    _grey(pack.grey, frames, half, device),
+                    _grey(pack.grey, frames, size, device),
                     torch.full((len(frames),), pack.grey is not None, device=device),
                 )
             )
@@ -102,14 +109,19 @@ class PairStore:
             raise ConfigError("there is nothing to train on", expected="training frames in a pack", got="none")
         sizes = {tuple(p[0].shape[-2:]) for p in parts}
         if len(sizes) != 1:
-            raise ConfigError("training packs differ in image size", expected="one size", got=str(sorted(sizes)))
+            raise ConfigError(
+                "training packs differ in image size on the sensor's own pixel grid",
+                expected="one size",
+                got=str(sorted(sizes)),
+                next_step="train on packs of one size, or make pairs of recordings of one resolution",
+            )
         clean, noisy, factor, label, probability, grey, has_grey = (
             torch.cat(column) for column in zip(*parts, strict=True)
         )
         targets, styles = [], []
         for some in torch.arange(len(clean), device=device).split(_CHUNK):
             found = with_structure(pair_targets(clean[some], noisy[some], factor[some], config.model), config.model)
-            styles.append(frame_styles(found, clean[some], factor[some], config.model.codec))
+            styles.append(frame_styles(found, clean[some], factor[some], codec))
             targets.append(found)
         used = grey if config.model.condition.colour and bool(has_grey.any()) else None
         return cls(clean, noisy, factor, label, probability, _joined(targets), torch.cat(styles), used, has_grey)
@@ -298,13 +310,50 @@ def _cut_targets(targets: PairTargets, crops: Crops, config: TrainConfig) -> Pai
     )
 
 
-def _grey(grey: np.ndarray | None, frames: np.ndarray, half: tuple[int, int], device: torch.device) -> Tensor:
-    """Luminance at half resolution, uint8 [F,H/2,W/2] padded; zeros where the pack has none."""
+def _check_baseline(pack: PairPack, codec: CodecConfig, where: Path) -> None:
+    """Refuses pairs of another baseline: in use, depth and disparity go by the model's own.
+
+    Raises:
+        ConfigError: see above.
+    """
+    if not math.isclose(pack.baseline_m, codec.baseline_m, rel_tol=1e-3):
+        raise ConfigError(
+            "the pairs are of a camera with another stereo baseline than the model's",
+            where=where,
+            expected=f"model.codec.baseline_m, {1e3 * codec.baseline_m:g} mm",
+            got=f"{1e3 * pack.baseline_m:g} mm",
+            next_step=f"train a model of its own for this camera, with model.codec.baseline_m: {pack.baseline_m:g}",
+        )
+
+
+def _depth(images: np.ndarray, unit_m: float, size: tuple[int, int], device: torch.device) -> Tensor:
+    """Depth on the sensor's own grid: uint16 [F,H,W] in steps of `unit_m` to float [F,h,w] m, NaN for 0, padded."""
+    steps = torch.from_numpy(images.astype("float32")).to(device)
+    depth = torch.where(steps > 0, steps * unit_m, torch.full_like(steps, math.nan))
+    if size != tuple(depth.shape[-2:]):
+        depth = F.interpolate(depth.unsqueeze(1), size=size, mode="nearest-exact").squeeze(1)
+    return pad_to_multiple(depth, math.nan)
+
+
+def _grey(grey: np.ndarray | None, frames: np.ndarray, size: tuple[int, int], device: torch.device) -> Tensor:
+    """Luminance at half the resolution of the sensor's own grid, uint8 [F,H/2,W/2] padded; zeros where there is none.
+
+    Args:
+        grey: of the whole pack, uint8 [N,h,w] of any resolution.
+        frames: those wanted.
+        size: of the sensor's own grid.
+        device: where it will live.
+    """
+    padded = tuple(side + (-side % SIDE_MULTIPLE) for side in size)
+    half = (padded[0] // 2, padded[1] // 2)
     if grey is None:
         return torch.zeros((len(frames), *half), dtype=torch.uint8, device=device)
     images = torch.from_numpy(grey[frames]).to(device)
-    if abs(images.shape[-1] - half[1]) > 16:  # another resolution than half
-        images = F.interpolate(images.unsqueeze(1).float(), size=half, mode="area").squeeze(1).round().byte()
+    if images.shape[-2:] != (size[0] // 2, size[1] // 2):
+        # as in use: to the grid, then the means of 2x2 pixels
+        native = F.interpolate(images.unsqueeze(1).float(), size=size, mode="bilinear", align_corners=False)
+        native = F.pad(native, (0, padded[1] - size[1], 0, padded[0] - size[0]))
+        return F.avg_pool2d(native, 2).squeeze(1).round().byte()
     return F.pad(images, (0, half[1] - images.shape[-1], 0, half[0] - images.shape[-2]))
 
 

@@ -211,14 +211,14 @@ class _Run:
         if self.config.initial is None:
             return None, None
         loaded = load_model(self.config.initial, steps=10**6)  # the base networks
-        mine = self.config.model
-        for name in ("coarse", "fine", "condition", "holes", "residual_px", "stages", "sources", "schedule", "codec"):
-            if getattr(loaded.config, name) != getattr(mine, name):
+        theirs, mine = (_trained_settings(model) for model in (loaded.config, self.config.model))
+        for name, value in mine.items():
+            if theirs[name] != value:
                 raise ConfigError(
                     "the model to start from has other settings",
                     where=f"{self.config.initial}, key model.{name}",
-                    expected=str(getattr(mine, name)),
-                    got=str(getattr(loaded.config, name)),
+                    expected=str(value),
+                    got=str(theirs[name]),
                     next_step="use the model's own settings (its config.json) for fine-tuning",
                 )
         return loaded.coarse, loaded.fine
@@ -289,6 +289,16 @@ class _Run:
         distillation = Distillation(frozen(fine, self.session), config, sources)
         objective = DistilFine("few_fine", self.store, config, *self.parts, draws, distillation)
         return few_coarse, self._stage("few_fine", student, objective, rate=rate)
+
+
+def _trained_settings(model: TwoStageConfig) -> dict[str, object]:
+    """Settings that the weights can't do without.
+
+    Baseline and step of the disparity are the camera's: networks see and give px of disparity.
+    """
+    names = ("coarse", "fine", "condition", "holes", "residual_px", "stages", "sources", "schedule")
+    codec = model.codec.model_dump(exclude={"baseline_m", "disparity_step_px"})
+    return {name: getattr(model, name) for name in names} | {"codec": codec}
 
 
 def _student(student: nn.Module, teacher: nn.Module) -> nn.Module:
