@@ -143,6 +143,8 @@ def _two_stage(frames: int) -> Iterator[Figure]:
             for row in measure(BenchOptions(device=device, frames=count, singles=CPU_SINGLES)):
                 label = f"two_stage, {row['steps']} steps a stage, {row['device']}"
                 yield _figure(f"{label}, one frame a core", row["frames_per_s"], "frames/s", CPU_TARGET_FPS)
+                # Unlike the rate it doesn't measure whoever else is on the machine.
+                yield _figure(f"{label}, CPU time a frame", row["cpu_s_per_frame"], "s")
                 yield from _latencies(label, row)
         return
     whole = math.ceil(frames / GPU_BATCH) * GPU_BATCH  # a batch is computed in full, however few frames it holds

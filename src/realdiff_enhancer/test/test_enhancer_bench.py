@@ -129,7 +129,7 @@ def test_a_cpu_computes_a_few_frames_and_not_the_paper(two_stage_bench: Any, mon
     figures = by_name(bench(("two_stage",), 200))
     label = f"two_stage, {TINY.schedule.steps} steps a stage, cpu"
     alone = [f"{label}, one frame alone, p{share}" for share in (50, 99)]
-    assert list(figures) == [f"{label}, one frame a core", *alone]
+    assert list(figures) == [f"{label}, one frame a core", f"{label}, CPU time a frame", *alone]
     rate, unit, target, ratio = figures[f"{label}, one frame a core"]
     assert (unit, target) == ("frames/s", 1.0) and rate > 0 and ratio == pytest.approx(rate, rel=0.01, abs=0.001)
     assert 0 < figures[alone[0]][0] <= figures[alone[1]][0]
