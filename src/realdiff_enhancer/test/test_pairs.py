@@ -121,6 +121,30 @@ def test_cameras_are_not_mixed(folder: Path) -> None:
         join_packs([pack, other])
 
 
+def _colours(number: int) -> np.ndarray:
+    rng = np.random.default_rng(number)
+    return rng.integers(0, 256, (12, 16, 3), np.uint8).repeat(2, axis=0).repeat(2, axis=1)
+
+
+def test_colour_becomes_luminance_of_the_pack(folder: Path, tmp_path: Path) -> None:
+    assert load_folder(folder, meta=META).grey is None
+    writer = PairFolderWriter(tmp_path / "seen", K, META)
+    for number in range(6):
+        writer.write(_candidate(number, number // 2 * 2), _colours(number))
+    pack, _ = pack_pairs([tmp_path / "seen", tmp_path / "seen"], tmp_path / "seen.npz")
+    grey = PairPack.load(tmp_path / "seen.npz").grey
+    assert grey is not None and grey.dtype == np.uint8 and grey.shape == (12, 12, 16)
+    for index, number in enumerate([*range(6)] * 2):
+        expected = _colours(number)[::2, ::2].astype(float) @ (0.299, 0.587, 0.114)
+        np.testing.assert_allclose(grey[index], expected, atol=1.01)
+
+    with pytest.raises(RealdiffError, match="only some of the pairs have colour"):
+        join_packs([load_folder(folder, meta=META), pack])
+    (tmp_path / "seen" / "colour" / "000002.png").unlink()
+    with pytest.raises(RealdiffError, match=r"colour/000002\.png"):
+        load_folder(tmp_path / "seen", meta=META)
+
+
 def test_folder_without_meta_asks_for_the_camera(folder: Path, tmp_path: Path) -> None:
     (folder / "meta.yaml").unlink()
     with pytest.raises(RealdiffError, match="which camera"):

@@ -2,7 +2,7 @@
 
 Layout: ``clean/NNNNNN.png`` (16 bit, 0.1 mm, 0 = unknown), ``noisy/NNNNNN.png`` (16 bit, 1 mm, 0 = hole), ``K.txt``
 (3x3), ``pairs.csv`` (one line a pair: frame, window, figures), ``meta.yaml`` (source, licence, camera, baseline_m), and
-where asked for ``colour/NNNNNN.png`` (the same pixels).
+where asked for ``colour/NNNNNN.png`` (the same pixels; a pack keeps their luminance at half resolution).
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ def load_folder(folder: Path, *, meta: PairMeta, validation_windows: int = 1) ->
         validation_windows: the last windows that are kept out of training.
 
     Raises:
-        RealdiffError: no pairs, a damaged image, or images of several sizes.
+        RealdiffError: no pairs, a damaged image, images of several sizes, or colour of a part of the pairs only.
         ConfigError: K.txt or pairs.csv is not understood.
     """
     names = sorted(
@@ -228,9 +228,10 @@ def load_folder(folder: Path, *, meta: PairMeta, validation_windows: int = 1) ->
     windows = _window_numbers(folder, frames)
     distinct = np.unique(windows)
     kept_out = distinct[len(distinct) - min(validation_windows, len(distinct) - 1) :]
+    noisy = _read_images(folder / "noisy" / f"{name}.png" for name in names)
     return PairPack(
         clean_01mm=_read_images(folder / "clean" / f"{name}.png" for name in names),
-        noisy_mm=_read_images(folder / "noisy" / f"{name}.png" for name in names),
+        noisy_mm=noisy,
         K=read_camera_matrix(folder / "K.txt"),
         baseline_m=meta.baseline_m,
         source=meta.source,
@@ -238,6 +239,7 @@ def load_folder(folder: Path, *, meta: PairMeta, validation_windows: int = 1) ->
         windows=windows,
         validation=np.isin(windows, kept_out),
         licence=meta.licence,
+        grey=_read_luminance(folder, names, noisy.shape[1:]),
     )
 
 
@@ -269,11 +271,41 @@ def _read_images(paths: Iterable[Path]) -> npt.NDArray[np.uint16]:
     return np.stack(images)
 
 
+def _read_luminance(folder: Path, names: Sequence[str], size: tuple[int, ...]) -> npt.NDArray[np.uint8] | None:
+    """Read the colour images as luminance (ITU-R BT.601) at half resolution: uint8 [N,H/2,W/2]; None without colour.
+
+    Raises:
+        RealdiffError: an image is missing or damaged, or has another size than the depth.
+    """
+    import cv2
+
+    if not (folder / "colour").is_dir():
+        return None
+    half = (max(1, size[1] // 2), max(1, size[0] // 2))
+    images = []
+    for name in names:
+        path = folder / "colour" / f"{name}.png"
+        if not path.exists() and path.with_suffix(".jpg").exists():  # of simulated pairs
+            path = path.with_suffix(".jpg")
+        colour = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if colour is None or colour.shape[:2] != size:
+            raise RealdiffError(
+                "the colour of a pair can't be read",
+                where=path,
+                expected=f"an image of {size[1]}x{size[0]} px, as its depth",
+                got="no image" if colour is None else f"{colour.shape[1]}x{colour.shape[0]} px",
+                next_step="make the pairs again, or remove the folder colour/ to go without",
+            )
+        grey = cv2.cvtColor(colour, cv2.COLOR_BGR2GRAY)
+        images.append(np.asarray(cv2.resize(grey, half, interpolation=cv2.INTER_AREA), np.uint8))
+    return np.stack(images)
+
+
 def join_packs(packs: Sequence[PairPack]) -> PairPack:
     """Join packs of one camera into one.
 
     Raises:
-        RealdiffError: image size, intrinsics or baseline differ.
+        RealdiffError: image size, intrinsics or baseline differ, or only some have colour.
     """
     first = packs[0]
     for pack in packs[1:]:
@@ -285,6 +317,14 @@ def join_packs(packs: Sequence[PairPack]) -> PairPack:
                 expected=f"size, K and baseline of {first.source}",
                 next_step="pack each camera's folders into a file of their own",
             )
+        if (pack.grey is None) != (first.grey is None):
+            raise RealdiffError(
+                "only some of the pairs have colour",
+                where=pack.source,
+                expected=f"{'no colour' if first.grey is None else 'colour'}, as {first.source}",
+                next_step="pack folders with colour and those without into files of their own",
+            )
+    greys = [p.grey for p in packs if p.grey is not None]
     return PairPack(
         clean_01mm=np.concatenate([p.clean_01mm for p in packs]),
         noisy_mm=np.concatenate([p.noisy_mm for p in packs]),
@@ -295,6 +335,7 @@ def join_packs(packs: Sequence[PairPack]) -> PairPack:
         windows=np.concatenate([p.windows for p in packs]),
         validation=np.concatenate([p.validation for p in packs]),
         licence="; ".join(dict.fromkeys(p.licence for p in packs if p.licence)),
+        grey=np.concatenate(greys) if greys else None,
     )
 
 
