@@ -87,7 +87,7 @@ def test_a_killed_run_ends_with_the_same_bytes(finished: Path, pack: Path, tmp_p
     killed = subprocess.run([*command, where], env=environment(), capture_output=True, timeout=120, check=False)
     assert killed.returncode == 9
     assert not (run / "model").exists()
-    assert (run / where.split(":")[0] / "checkpoint.pt").is_file()
+    assert (run / where.split(":")[0] / "checkpoint.safetensors").is_file()
     subprocess.run(command, env=environment(), check=True, capture_output=True, timeout=120)
     assert (run / "model" / "config.json").read_bytes() == (finished / "model" / "config.json").read_bytes()
     whole, resumed = weights(finished), weights(run)
@@ -100,7 +100,7 @@ def test_the_time_limit_stops_with_a_checkpoint_and_the_same_call_continues(pack
     config = TrainConfig.model_validate(settings)
     run = tmp_path / "limited"
     assert not train_run(config, run, report=lambda line: None, time_limit_s=0.0).finished
-    assert (run / "coarse" / "checkpoint.pt").is_file()
+    assert (run / "coarse" / "checkpoint.safetensors").is_file()
     lines: list[str] = []
     assert train_run(config, run, report=lines.append).finished
     assert any("continuing after step 1 of 4" in line for line in lines)

@@ -29,8 +29,9 @@ from ..solver import Denoiser
 from .acceleration import accelerated
 from .config import TrainConfig
 from .objectives import Objective, Stateful, Term
+from .state_file import read_state, using, write_state
 
-CHECKPOINT_NAME = "checkpoint.pt"
+CHECKPOINT_NAME = "checkpoint.safetensors"
 _AGREE_EVERY = 10  # steps between the questions that several processes answer together
 
 
@@ -252,24 +253,24 @@ class StageTrainer:
             if isinstance(self.objective, Stateful):
                 state["objective"] = self.objective.state_dict()
             self.folder.mkdir(parents=True, exist_ok=True)
-            partial = self.folder / f".{CHECKPOINT_NAME}.partial"
-            torch.save(state, partial)
-            partial.replace(self.folder / CHECKPOINT_NAME)
+            write_state(self.folder / CHECKPOINT_NAME, state)
         self.session.accelerator.wait_for_everyone()
 
     def _load(self) -> None:
         path = self.folder / CHECKPOINT_NAME
         if not path.is_file():
             return
-        device = self.session.accelerator.device
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = read_state(path)
+        using(path, lambda: self._continue_from(state))
+        if self.session.accelerator.is_main_process:
+            self.session.report(f"{self.name}: continuing after step {self.done} of {self.steps}")
+
+    def _continue_from(self, state: dict[str, Any]) -> None:
         self.plain.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
         self.ema.load_state_dict(state["ema"])
-        self.ema.to(device)
+        self.ema.to(self.session.accelerator.device)
         if isinstance(self.objective, Stateful):
             self.objective.load_state_dict(state["objective"])
         self.done = int(state["done"])
-        if self.session.accelerator.is_main_process:
-            self.session.report(f"{self.name}: continuing after step {self.done} of {self.steps}")

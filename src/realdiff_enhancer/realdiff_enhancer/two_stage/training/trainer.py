@@ -22,8 +22,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from realdiff_core.errors import ConfigError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from ..config import TwoStageConfig
 from ..control import ControlledDenoiser
@@ -35,9 +34,10 @@ from .adversarial import AdversarialObjective
 from .config import StageName, TrainConfig
 from .draws import draw_coarse
 from .finishing import Trained, calibrated, frozen, pictures, validated, with_style
-from .loop import OutOfTimeError, Session, StageTrainer
+from .loop import CHECKPOINT_NAME, OutOfTimeError, Session, StageTrainer
 from .monitor import Curves
 from .objectives import CoarseObjective, DistilCoarse, DistilFine, Distillation, FineObjective, Objective
+from .state_file import read_tensors, using, write_tensors
 from .store import PairStore, check_codec, read_packs, step_seed
 
 CONFIG_NAME = "train_config.json"
@@ -241,7 +241,8 @@ class _Run:
         steps = self.config.stage_steps(name)
         if weights.is_file() or steps == 0:
             if weights.is_file():
-                network.load_state_dict(load_file(weights))
+                state = read_tensors(weights)
+                using(weights, lambda: network.load_state_dict(state))
             network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             return network.eval().requires_grad_(False)
         trainer = StageTrainer(
@@ -250,8 +251,8 @@ class _Run:
         network = trainer.run()
         if self.session.accelerator.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
-            _write(weights, {k: v.contiguous() for k, v in network.state_dict().items()})
-            (folder / "checkpoint.pt").unlink(missing_ok=True)
+            write_tensors(weights, network.state_dict())
+            (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
         self.session.accelerator.wait_for_everyone()
         return network
 
@@ -262,15 +263,16 @@ class _Run:
         if self.session.accelerator.is_main_process and not file.is_file():
             draws, model = draw_coarse(self.store, self.config, coarse)
             measured = torch.tensor([model.guidance.discrepancy_scale, model.guidance.threshold], dtype=torch.float64)
-            _write(file, {"code": draws.code, "discrepancy": draws.discrepancy, "measured": measured})
+            write_tensors(file, {"code": draws.code, "discrepancy": draws.discrepancy, "measured": measured})
         self.session.accelerator.wait_for_everyone()
-        state = load_file(file)
-        scale, threshold = state["measured"].tolist()
+        state = read_tensors(file)
+        code, discrepancy, measured = using(file, lambda: (state["code"], state["discrepancy"], state["measured"]))
+        scale, threshold = measured.tolist()
         update = {"discrepancy_scale": scale, "threshold": threshold}
         model = self.config.model
         model = model.model_copy(update={"guidance": model.guidance.model_copy(update=update)})
         self.session.report(f"discrepancy scale {scale:.3f}, tau {threshold:.3f}")
-        return CoarseSample(state["code"].to(device), state["discrepancy"].to(device)), model
+        return CoarseSample(code.to(device), discrepancy.to(device)), model
 
     def _distil(
         self, coarse: nn.Module | None, fine: nn.Module, draws: CoarseSample | None, config: TrainConfig
@@ -318,7 +320,11 @@ def _claim(run: Path, config: TrainConfig) -> None:
     # these say how fast or how talkative the run is, not what it computes
     free = ("acceleration", "accelerated_stages", "log_every", "sample_every", "checkpoint_every_s")
     if file.is_file():
-        theirs = json.loads(file.read_text())
+        theirs: dict[str, object] = using(
+            file,
+            lambda: dict(json.loads(file.read_text())),
+            "delete the run's folder and train anew: its settings are lost",
+        )
         different = [k for k in mine if k not in free and theirs.get(k) != mine[k]]
         if different:
             raise ConfigError(
@@ -331,13 +337,6 @@ def _claim(run: Path, config: TrainConfig) -> None:
         return
     run.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(mine, indent=1) + "\n")
-
-
-def _write(file: Path, state: dict[str, Tensor]) -> None:
-    """Writes tensors beside the final name and moves the file."""
-    partial = file.with_name(f".{file.name}.partial")
-    save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, partial)
-    partial.replace(file)
 
 
 def _silent(line: str) -> None:
