@@ -1,4 +1,7 @@
-"""A trained model on disk: config.json, model.safetensors and, with distilled networks, few_steps.safetensors."""
+"""A trained model on disk: config.json, model.safetensors and, with distilled networks, few_steps.safetensors.
+
+config.json holds the model's settings and, under `weights_sha256`, the hashes of the weights files.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from realdiff_core.config import config_folders
 from realdiff_core.errors import ConfigError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from .config import TwoStageConfig
@@ -20,6 +24,7 @@ from .networks import make_coarse, make_fine
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 FEW_STEPS_NAME = "few_steps.safetensors"
+HASHES_KEY = "weights_sha256"
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,11 @@ def load_config(folder: Path) -> TwoStageConfig:
     Raises:
         ConfigError: the folder lacks a file, or the settings don't fit.
     """
+    return _read_config(folder)[0]
+
+
+def _read_config(folder: Path) -> tuple[TwoStageConfig, dict[str, str]]:
+    """Settings, and hash by name of the weights files; no hashes in folders that were written without."""
     for file in (folder / CONFIG_NAME, folder / WEIGHTS_NAME):
         if not file.is_file():
             raise ConfigError(
@@ -59,10 +69,24 @@ def load_config(folder: Path) -> TwoStageConfig:
                 got=f"no {file.name}",
                 next_step="pass --weights with a folder that `ros2 run realdiff_enhancer train` wrote",
             )
+    file = folder / CONFIG_NAME
     try:
-        return TwoStageConfig.model_validate(json.loads((folder / CONFIG_NAME).read_text()))
-    except ValueError as error:  # JSON's and pydantic's errors are both ValueErrors
-        raise _unusable(folder, error) from error
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"{type(content).__name__} instead of keys and values")
+    except (OSError, ValueError) as error:  # JSON's and UTF-8's errors are ValueErrors
+        raise _unusable(file, error) from error
+    hashes = content.pop(HASHES_KEY, {})
+    if not isinstance(hashes, dict) or not all(isinstance(value, str) for value in hashes.values()):
+        raise _wrong_value(file, HASHES_KEY, "the SHA-256 of each weights file, by its name", hashes)
+    try:
+        return TwoStageConfig.model_validate(content), hashes
+    except ValidationError as error:
+        first = error.errors()[0]
+        missing = first["type"] == "missing"
+        raise _wrong_value(
+            file, ".".join(map(str, first["loc"])), first["msg"], "nothing" if missing else first["input"]
+        ) from error
 
 
 def load_model(folder: Path, steps: int | None = None) -> LoadedModel:
@@ -75,22 +99,31 @@ def load_model(folder: Path, steps: int | None = None) -> LoadedModel:
     Raises:
         ConfigError: the folder lacks a file, or a file doesn't fit.
     """
-    config = load_config(folder)
+    config, hashes = _read_config(folder)
     distilled = (steps or config.schedule.steps) in config.few_steps
     file = folder / (FEW_STEPS_NAME if distilled else WEIGHTS_NAME)
     if not distilled:
         config = base_config(config)
     try:
-        state = load_file(file)
+        content = file.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != hashes.get(file.name, digest):
+            raise ConfigError(
+                "weights file is damaged",
+                where=str(file),
+                expected=f"SHA-256 {hashes[file.name]} ({HASHES_KEY} in {CONFIG_NAME})",
+                got=f"SHA-256 {digest}",
+                next_step=f"copy or train it again; if you replaced the file on purpose, copy its {CONFIG_NAME}, too",
+            )
+        state = load(content)
         fine = make_fine(config)
         _load_part(fine, state, "fine.")
         coarse = None
         if config.stages == "two":
             coarse = make_coarse(config)
             _load_part(coarse, state, "coarse.")
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
     except (SafetensorError, OSError, RuntimeError, KeyError, ValueError) as error:  # of the file, or of torch
-        raise _unusable(folder, error) from error
+        raise _unusable(file, error) from error
     return LoadedModel(config, coarse, fine, digest)
 
 
@@ -98,12 +131,26 @@ def _load_part(network: nn.Module, state: dict[str, Tensor], prefix: str) -> Non
     network.load_state_dict({k.removeprefix(prefix): v.float() for k, v in state.items() if k.startswith(prefix)})
 
 
-def _unusable(folder: Path, error: Exception) -> ConfigError:
+def _wrong_value(file: Path, key: str, expected: str, got: object) -> ConfigError:
+    """The error for a value in config.json; without a key where several values don't go together."""
+    next_step = "correct the value, or copy or train the model again"
+    if key == "format_version":
+        next_step = "the model is of another version of this software: use that one, or train the model again"
     return ConfigError(
         "model can't be loaded",
-        where=str(folder),
+        where=f"{file}, key {key}" if key else file,
+        expected=expected,
+        got=repr(got)[:200] if key else None,
+        next_step=next_step,
+    )
+
+
+def _unusable(file: Path, error: Exception) -> ConfigError:
+    return ConfigError(
+        "model can't be loaded",
+        where=str(file),
         expected="a two-stage model of this version",
-        got=str(error).splitlines()[0][:200],
+        got=(str(error).splitlines() or [type(error).__name__])[0][:200],
         next_step="the file may be damaged or of another version: copy or train it again",
     )
 
@@ -129,7 +176,9 @@ def save_model(
     for name, pair in networks.items():
         save_file(_state(*pair), folder / name)
         (folder / name).chmod(0o644)  # safetensors makes files that only their owner can read
-    (folder / CONFIG_NAME).write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
+    hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in networks}
+    content = {**config.model_dump(mode="json"), HASHES_KEY: hashes}
+    (folder / CONFIG_NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _state(coarse: nn.Module | None, fine: nn.Module) -> dict[str, Tensor]:

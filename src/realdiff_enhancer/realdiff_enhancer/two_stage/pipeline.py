@@ -14,8 +14,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
-from pydantic.main import IncEx
 from realdiff_core.config import CameraProfile
 from realdiff_core.errors import ConfigError
 from torch import Tensor, nn
@@ -23,6 +21,7 @@ from torch import Tensor, nn
 from ..models.base import DepthFrames, EnhancedFrames
 from ..models.device import pick_device
 from ..models.noise import CorrelatedNoise, ar1_history
+from .camera import check_camera, profile_style
 from .conditioning import (
     SIDE_MULTIPLE,
     Scene,
@@ -139,10 +138,12 @@ class TwoStageModel:
             batch: frames that a GPU sees together; None for `GPU_BATCH`.
 
         Raises:
-            ConfigError: the folder lacks a file, or a file doesn't fit.
+            ConfigError: the folder lacks a file, a file doesn't fit, or the weights are another camera's.
         """
         folder = path or shipped_weights(profile.name if profile else "d435")
         loaded = load_model(folder, steps)
+        if profile:
+            check_camera(folder, loaded.config, profile)
         return cls(
             loaded.config,
             loaded.coarse,
@@ -158,7 +159,7 @@ class TwoStageModel:
     def settings(self) -> dict[str, Any]:
         """What decides on its results besides weights, number of steps and device; values as JSON has them."""
         # the style and the calibration in use are below; where the networks once came from doesn't matter
-        left_out: IncEx = {"style": True, "calibration": True, "coarse": {"folder"}, "fine": {"folder"}}
+        left_out: dict[str, Any] = {"style": True, "calibration": True, "coarse": {"folder"}, "fine": {"folder"}}
         return {
             "config": self.config.model_dump(mode="json", exclude=left_out),
             "style": self._chosen_style.model_dump(mode="json"),
@@ -353,27 +354,6 @@ class TwoStageModel:
         region = F.interpolate(region, size=image.shape[-2:], mode="nearest").squeeze(1)
         region = torch.where(known_mask(image, config.codec), region, torch.zeros_like(region))
         return noisy, coarse, region.float()
-
-
-def profile_style(profile: CameraProfile, config: TwoStageConfig) -> StyleConfig:
-    """The style that a camera profile asks for: `noise.two_stage` over the model's own.
-
-    Raises:
-        ConfigError: the profile has an unknown key or a wrong value.
-    """
-    changes = profile.noise.get("two_stage", {})
-    try:
-        return StyleConfig.model_validate({**config.style.model_dump(), **changes})
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(["noise", "two_stage", *map(str, first["loc"])])
-        raise ConfigError(
-            "wrong style of the camera",
-            where=f"camera profile {profile.name!r}, key {key}",
-            expected=f"{first['msg']}; keys: {', '.join(StyleConfig.model_fields)}",
-            got=repr(first.get("input")),
-            next_step=f"correct {key!r} in the camera profile",
-        ) from error
 
 
 def _one_thread() -> None:
