@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 from realdiff_core.errors import ConfigError, DepthError
 
-from realdiff_enhancer.data.pair_folder import PairFolderWriter, PairMeta, is_pair_folder, load_folder, read_meta
+from realdiff_enhancer.data.pair_folder import (
+    PairFolderWriter,
+    PairMeta,
+    is_pair_folder,
+    last_windows,
+    load_folder,
+    read_meta,
+)
 from realdiff_enhancer.data.pairs import PairPack
 from realdiff_enhancer.data.sequence import SequenceOptions
 from realdiff_enhancer.data.sources import PairSource
@@ -160,11 +167,11 @@ def pack_for_fit(pairs: FitPairs, options: FitOptions, path: Path) -> tuple[Pair
         The pack; and whether frames of a held-out scene make it a private experiment.
     """
     meta = pairs.meta.model_copy(update={"source": options.name})
-    windows = 1
-    pack = load_folder(pairs.folder, meta=meta, validation_windows=windows)
-    while len(pack.validation_indices()) < _MIN_VALIDATION and len(pack.training_indices()) > len(pack) // 2:
-        windows += 1
-        pack = load_folder(pairs.folder, meta=meta, validation_windows=windows)
+    pack = load_folder(pairs.folder, meta=meta)
+    for windows in range(2, len(set(pack.windows.tolist()))):
+        if len(pack.validation_indices()) >= _MIN_VALIDATION or len(pack.training_indices()) <= len(pack) // 2:
+            break
+        pack = replace(pack, validation=last_windows(pack.windows, windows))
     if len(pack.validation_indices()) < _MIN_VALIDATION or not len(pack.training_indices()):
         # One long window: the last frames instead.
         pack = replace(pack, validation=pack.frames >= pack.frames[-max(_MIN_VALIDATION, len(pack) // 5)])

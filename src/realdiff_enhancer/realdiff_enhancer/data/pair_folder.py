@@ -226,8 +226,6 @@ def load_folder(folder: Path, *, meta: PairMeta, validation_windows: int = 1) ->
         )
     frames = np.array([int(name) for name in names], np.int64)
     windows = _window_numbers(folder, frames)
-    distinct = np.unique(windows)
-    kept_out = distinct[len(distinct) - min(validation_windows, len(distinct) - 1) :]
     noisy = _read_images(folder / "noisy" / f"{name}.png" for name in names)
     return PairPack(
         clean_01mm=_read_images(folder / "clean" / f"{name}.png" for name in names),
@@ -237,10 +235,16 @@ def load_folder(folder: Path, *, meta: PairMeta, validation_windows: int = 1) ->
         source=meta.source,
         frames=frames,
         windows=windows,
-        validation=np.isin(windows, kept_out),
+        validation=last_windows(windows, validation_windows),
         licence=meta.licence,
         grey=_read_luminance(folder, names, noisy.shape[1:]),
     )
+
+
+def last_windows(windows: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.bool_]:
+    """Mark the pairs of the last `count` windows, but never of all: bool [N] of the windows' numbers int64 [N]."""
+    distinct = np.unique(windows)
+    return np.isin(windows, distinct[len(distinct) - min(count, len(distinct) - 1) :])
 
 
 def _window_numbers(folder: Path, frames: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
