@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import re
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -12,8 +15,11 @@ from enhancer_bags import run_enhance, write_episode
 from realdiff_core.bag import BagReader
 from realdiff_core.config import camera_profile, load_yaml
 from realdiff_core.errors import ConfigError, DepthError, RealdiffError
-from realdiff_enhancer.commands.fit_camera import build_parser, fit_camera
+from realdiff_enhancer.commands.fit_camera import _keep, build_parser, fit_camera
 from realdiff_enhancer.commands.make_pairs import run as make_pairs
+from realdiff_enhancer.data.pair_folder import PairFolderWriter, PairMeta, load_folder, read_meta
+from realdiff_enhancer.data.pair_maker import PairCandidate
+from realdiff_enhancer.data.pair_quality import PairStatistics
 from realdiff_enhancer.data.sequence import SequenceOptions
 from realdiff_enhancer.evaluation.fit_page import fit_page
 from realdiff_enhancer.fitting import AFTER, BEFORE, FitOptions, check_name, fit, planned_steps, save_profile
@@ -120,6 +126,32 @@ def test_pairs_made_before_give_the_same_fit(tmp_path: Path, tiny_model: Path) -
     assert {path: path.read_bytes() for path in (tmp_path / "pairs").rglob("*") if path.is_file()} == before
 
 
+def test_pairs_on_the_colour_cameras_grid_are_fitted(tmp_path: Path, tiny_model: Path) -> None:
+    """fx 615 px, 55 mm, and smaller on the sensor's grid than the crop."""
+    from realdiff_enhancer.two_stage.model_folder import load_config
+
+    pairs, rng = tmp_path / "pairs", np.random.default_rng(0)
+    matrix = np.array([[615.0, 0, 80], [0, 615.0, 60], [0, 0, 1]])
+    writer = PairFolderWriter(pairs, matrix, PairMeta(source="bench", camera="d415", baseline_m=0.055))
+    for number in range(12):
+        clean = np.full((120, 160), 0.8, np.float32)
+        clean[40:80, 50:100] = 0.6
+        noisy = (clean + rng.normal(0, 0.002, clean.shape)).astype(np.float32)
+        noisy[40:80, 44:50] = np.nan
+        figures = PairStatistics(0.8, 0.0, 2.0, 1.0, 0.0, 1.0, 0.1, 0.0, 0.0, 0.0)
+        writer.write(PairCandidate(number, number // 4 * 4, clean, noisy, figures, ()))
+    base = camera_profile("d415")
+    options = FitOptions(name="my_d415", base=base, steps=2, initial=tiny_model, batch=2, train=TINY)
+    (tmp_path / "work").mkdir()
+    lines: list[str] = []
+    result = fit(pairs, SequenceOptions(baseline_m=0.055), options, tmp_path / "work", lines.append)
+    assert any("training pairs of 96x128 px" in line for line in lines)  # 75x100, padded
+    codec = load_config(result.model).codec
+    assert (codec.baseline_m, codec.native_fx_px) == (0.055, 384.0)
+    assert (result.profile.depth.width, result.profile.baseline_m) == (160, 0.055)
+    assert [source.name for source in result.comparison.sources] == ["real", BEFORE, AFTER]
+
+
 def test_pair_folders_that_cannot_be_fitted_are_refused(tmp_path: Path, tiny_model: Path) -> None:
     raw = recording(tmp_path / "raw", 12)
     pairs = tmp_path / "pairs"
@@ -187,6 +219,81 @@ def test_an_interrupted_fit_says_so(tmp_path: Path, tiny_model: Path, monkeypatc
             fit(raw, SequenceOptions(baseline_m=0.05), options, work, lambda _: None)
 
 
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary folders are made."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    return tmp_path / "tmp"
+
+
+def test_a_failed_fit_keeps_its_pairs(
+    tmp_path: Path,
+    temporary: Path,
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    raw, few = recording(tmp_path / "raw"), recording(tmp_path / "few", 6)
+    arguments = ["--name", "x", "--folder", str(tmp_path / "home"), "--weights", str(tiny_model), "--static"]
+    with monkeypatch.context() as patch:
+        patch.setattr("realdiff_enhancer.two_stage.training.train_run", full)
+        with pytest.raises(OSError, match="no space"):
+            fit_camera(build_parser().parse_args([str(raw), *arguments]), "fit_camera …")
+    (kept,) = temporary.iterdir()
+    said = capsys.readouterr().err
+    assert f"kept in {kept}" in said and f"24 pairs; to fit them: ros2 run realdiff_enhancer fit_camera {kept}" in said
+    (command,) = re.findall(r"realdiff_enhancer fit_camera (.*)", said)
+    options = build_parser().parse_args(command.split())
+    assert options.name == "x" and len(load_folder(options.source, meta=read_meta(options.source))) == 24
+
+    with pytest.raises(RealdiffError, match="too few"):
+        fit_camera(build_parser().parse_args([str(few), *arguments]), "fit_camera …")
+    assert [*temporary.iterdir()] == [kept] and "kept" not in capsys.readouterr().err  # nothing to go on with
+
+
+def test_a_successful_fit_leaves_no_temporary_folder(
+    tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def done(source: Path, reading: SequenceOptions, options: FitOptions, work: Path, *_: object) -> None:
+        (work / "pairs").mkdir()
+
+    monkeypatch.setattr("realdiff_enhancer.fitting.fit", done)
+    monkeypatch.setattr("realdiff_enhancer.fitting.save_profile", lambda *_: tmp_path / "x.yaml")
+    monkeypatch.setattr("realdiff_enhancer.evaluation.fit_page.fit_page", lambda *_: "")
+    assert fit_camera(build_parser().parse_args(["raw", "--name", "x", "--folder", str(tmp_path / "home")]), "") == 0
+    assert not [*temporary.iterdir()]
+
+
+def test_an_unfinished_training_goes_on_with_the_command_that_is_named(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from realdiff_enhancer.commands import train
+    from realdiff_enhancer.two_stage import training
+
+    work, whole = tmp_path / "work", training.train_run
+    work.mkdir()
+    base = camera_profile("d435")
+    options = FitOptions(name="my", base=base, steps=2, initial=tiny_model, batch=2, crop=(64, 64), train=TINY)
+
+    def stopped(config: training.TrainConfig, run: Path, **_: object) -> training.TrainResult:
+        return whole(config, run, report=lambda _: None, time_limit_s=0.0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train_run", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            fit(recording(tmp_path / "raw", 12), SequenceOptions(baseline_m=0.05), options, work, lambda _: None)
+    _keep(work, "my")
+    (command,) = re.findall(r"realdiff_enhancer train (.*)", capsys.readouterr().err)
+    assert train.run(train.build_parser().parse_intermixed_args(command.split())) == 0
+    assert (work / "run" / "model" / "model.safetensors").is_file()
+    _keep(work, "my")
+    assert f"--weights {work / 'run' / 'model'}" in capsys.readouterr().err
+
+
 def test_short_and_restless_recordings_are_refused(tmp_path: Path, tiny_model: Path) -> None:
     options = FitOptions(name="x", base=camera_profile("d435"), initial=tiny_model, static=True)
     reading = SequenceOptions(baseline_m=0.05)
@@ -195,6 +302,7 @@ def test_short_and_restless_recordings_are_refused(tmp_path: Path, tiny_model: P
     moving = recording(tmp_path / "moving", 12)
     for index, path in enumerate(sorted((moving / "depth").glob("*.png"))):
         image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert image is not None
         cv2.imwrite(str(path), (image.astype(float) * (1 + 0.03 * index)).astype(np.uint16))
     with pytest.raises(DepthError, match="camera moves"):
         fit(moving, reading, options, tmp_path / "work_2")

@@ -109,8 +109,10 @@ def fit_camera(options: argparse.Namespace, command: str) -> int:
         with progress("pairs" if given else "clean depth", None) as bar:
             result = fit(options.source, reading, settings, work, _print, bar.advance)
         saved = save_profile(result, fit_page(result, command), folder, options.overwrite)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    except BaseException:
+        _keep(work, options.name)
+        raise
+    shutil.rmtree(work, ignore_errors=True)
     print(f"profile: {saved}\ncard: {folder / 'cards' / f'{options.name}.html'}")
     print(f"use it: ros2 run realdiff_enhancer enhance BAG -o OUT --profile {options.name}")
     return 0
@@ -128,6 +130,31 @@ def _check_given(options: argparse.Namespace, given: bool) -> None:
             got=", ".join(useless),
             next_step="leave it out, or give it to make_pairs and make the pairs again",
         )
+
+
+def _keep(work: Path, name: str) -> None:
+    """Say where the work of a failed or interrupted fit lies and how to go on; remove it where nothing can."""
+    from realdiff_enhancer.fitting_pairs import MIN_PAIRS
+
+    pairs, run = work / "pairs", work / "run"
+    made = len(list((pairs / "noisy").glob("*.png")))
+    begun = [*run.glob("*/*.safetensors")]
+    lines = []
+    if made >= MIN_PAIRS:
+        lines.append(f"{made} pairs; to fit them: ros2 run realdiff_enhancer fit_camera {pairs} --name {name}")
+    if (run / "model").is_dir():
+        lines.append(
+            f"fitted model; to use it: ros2 run realdiff_enhancer enhance BAG -o OUT --weights {run / 'model'}"
+        )
+    elif begun:
+        from realdiff_enhancer.two_stage.training import CONFIG_NAME
+
+        again = f"ros2 run realdiff_enhancer train --config {run / CONFIG_NAME} -o {run}"
+        lines.append(f"unfinished training; to go on with it: {again}")
+    if not lines:
+        shutil.rmtree(work, ignore_errors=True)
+        return
+    _print("\n  ".join((f"kept in {work} (remove it when it isn't needed any more):", *lines)))
 
 
 def _camera(folder: Path) -> str:

@@ -2,6 +2,6 @@
 
 from .config import PackConfig, TrainConfig
 from .store import PairStore
-from .trainer import TrainResult, train, train_run
+from .trainer import CONFIG_NAME, TrainResult, train, train_run
 
-__all__ = ["PackConfig", "PairStore", "TrainConfig", "TrainResult", "train", "train_run"]
+__all__ = ["CONFIG_NAME", "PackConfig", "PairStore", "TrainConfig", "TrainResult", "train", "train_run"]
