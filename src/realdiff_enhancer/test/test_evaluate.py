@@ -40,7 +40,7 @@ def write_pairs(folder: Path, frames: int = 6, windows: bool = True) -> Path:
     rng = np.random.default_rng(0)
     for name in ("clean", "noisy"):
         (folder / name).mkdir(parents=True)
-    np.savetxt(folder / "K.txt", [[180.0, 0, 99.5], [0, 180.0, 67.5], [0, 0, 1]])
+    np.savetxt(folder / "K.txt", np.array([[180.0, 0, 99.5], [0, 180.0, 67.5], [0, 0, 1]]))
     clean = np.full(SHAPE, 0.9)
     clean[50:100, 70:130] = 0.7
     clean[:8] = 0.0
