@@ -152,8 +152,8 @@ class LocalWorkers:
     Args:
         plan: What they do.
         size: Their number.
-        environments: Environment variables of each (e.g. its GPU); what the user has set stays. By default one thread
-            each.
+        environments: Environment variables of each (e.g. its GPU, out of those that the user has chosen); numbers of
+            threads that the user has set stay. By default one thread each.
         stopped: Asked several times a second whether the work is to stop.
     """
 
@@ -253,11 +253,15 @@ def _cause(code: int | None) -> str:
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Sets environment variables for processes started in the body; what the user has set stays."""
-    added = {name: value for name, value in values.items() if name not in os.environ}
-    os.environ.update(added)
+    """Sets environment variables for processes started in the body; numbers of threads that the user has set stay."""
+    values = {name: value for name, value in values.items() if name not in ONE_THREAD or name not in os.environ}
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
-        for name in added:
-            del os.environ[name]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -63,6 +63,15 @@ def test_each_worker_has_its_environment() -> None:
     assert "REALDIFF_TEST_PLACE" not in os.environ
 
 
+def test_a_worker_has_its_own_gpu_though_the_user_has_chosen_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    for variable, expected in (("CUDA_VISIBLE_DEVICES", "5"), ("OMP_NUM_THREADS", "7")):
+        workers = LocalWorkers(Work(), 1, [{**ONE_THREAD, "CUDA_VISIBLE_DEVICES": "5"}])
+        assert [report.result for report in run_jobs(workers, [("environment", variable)])] == [expected]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,5"
+
+
 def test_lost_worker_costs_its_job_only(tmp_path: Path) -> None:
     retried: list[Any] = []
 
