@@ -22,12 +22,13 @@ CELLS = 4  # residual channels of stage II: cells of 2 px on its grid of 4 px
 CPU = torch.device("cpu")
 
 
-def changed(pack: Path, name: str, noise: Any) -> Path:
-    """The pack with other measured depth [mm]: `noise(clean [0.1 mm], noisy [mm])`."""
+def changed(pack: Path, name: str, noise: Any, shift_01mm: np.ndarray | int = 0) -> Path:
+    """The pack with other measured depth [mm]: `noise(clean [0.1 mm], noisy [mm])`; then the clean depth is shifted."""
     path = pack.with_name(f"{name}.npz")
     loaded = PairPack.load(pack)
     fields = {field: getattr(loaded, field) for field in loaded.__dataclass_fields__}
     fields["noisy_mm"] = np.asarray(noise(loaded.clean_01mm, loaded.noisy_mm)).astype(np.uint16)
+    fields["clean_01mm"] = (loaded.clean_01mm + shift_01mm).astype(np.uint16)
     PairPack(**fields).save(path)
     return path
 
