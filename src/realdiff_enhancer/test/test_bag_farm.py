@@ -169,18 +169,6 @@ def test_models_without_a_network_take_cores_where_there_are_gpus(monkeypatch: p
     assert network is not None and network.size == 2
 
 
-@pytest.mark.parametrize("model", ["none", "gaussian", "perlin", "disparity", "active_dr"])
-def test_models_without_a_network_take_cores_where_there_are_gpus(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
-    torch = pytest.importorskip("torch")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    workers = local_workers(replace(PLAN, model=model), 20)
-    assert workers is not None and workers.size == 8
-    network = local_workers(replace(PLAN, model="two_stage"), 20)
-    assert network is not None and network.size == 2
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     ray = pytest.importorskip("ray", reason="no Ray: pip install -r requirements/ray.txt")
