@@ -18,6 +18,8 @@ import tiny_training  # noqa: E402
 from realdiff_enhancer.commands import train  # noqa: E402
 from realdiff_enhancer.data.pairs import PairPack  # noqa: E402
 from realdiff_enhancer.two_stage.pipeline import TwoStageModel  # noqa: E402
+from realdiff_enhancer.two_stage.training.loop import CHECKPOINT_NAME  # noqa: E402
+from realdiff_enhancer.two_stage.training.state_file import read_state  # noqa: E402
 
 HEIGHT, WIDTH = tiny_training.SIZE
 RED = (204, 25, 25)
@@ -51,7 +53,7 @@ def finished(layers: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
     run = tmp_path_factory.mktemp("runs") / "run"
     rest = ("fine_steps=4", "model.guidance.edge_weight=0.5", "--seed", 7)
     assert command(layers, run, *rest, "--time-limit-s", 0) == train.EXIT_UNFINISHED == 3
-    assert (run / "coarse" / "checkpoint.pt").is_file() and not (run / "model").exists()
+    assert (run / "coarse" / CHECKPOINT_NAME).is_file() and not (run / "model").exists()
     assert command(layers, run, *rest) == 0
     return run
 
@@ -83,7 +85,7 @@ def test_the_seed_decides_the_weights(layers: tuple[Path, Path], tmp_path: Path)
     states = []
     for name, seed in (("a", 7), ("b", 8), ("c", 7)):
         assert command(layers, tmp_path / name, "--seed", seed, "--time-limit-s", 0) == train.EXIT_UNFINISHED
-        states.append(torch.load(tmp_path / name / "coarse" / "checkpoint.pt", weights_only=True)["network"])
+        states.append(read_state(tmp_path / name / "coarse" / CHECKPOINT_NAME)["network"])
     first, other, again = states
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not all(torch.equal(first[key], other[key]) for key in first)
