@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from realdiff_core.bag import BagReader, BagWriter, RawMessage
 from realdiff_core.camera import CameraModel
 from realdiff_core.depth import depth_to_metres
@@ -164,3 +166,14 @@ def child_environment() -> dict[str, str]:
     """Environment in which a child process finds the packages as this one does."""
     paths = [str(SOURCE), str(SOURCE.parent / "realdiff_core"), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+
+
+def ray_cluster() -> Iterator[str]:
+    """Address of a local Ray cluster of two cores, for a fixture; skips where Ray is not installed."""
+    ray = pytest.importorskip("ray", reason="no Ray: pip install -r requirements/ray.txt")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    yield cluster.address
+    ray.shutdown()
+    cluster.shutdown()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from enhancer_bags import child_environment, provenance, run_enhance, write_episode
+from enhancer_bags import child_environment, provenance, ray_cluster, run_enhance, write_episode
 from realdiff_core.config import camera_profile
 from realdiff_core.errors import BagError, ProvenanceError, RealdiffError
 from realdiff_core.provenance import DepthKind
@@ -171,13 +171,7 @@ def test_models_without_a_network_take_cores_where_there_are_gpus(monkeypatch: p
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    ray = pytest.importorskip("ray", reason="no Ray: pip install -r requirements/ray.txt")
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    yield cluster.address
-    ray.shutdown()
-    cluster.shutdown()
+    yield from ray_cluster()
 
 
 @pytest.mark.slow

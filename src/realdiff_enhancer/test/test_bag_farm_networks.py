@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from enhancer_bags import child_environment, depth_images, write_episode  # noqa: E402
+from enhancer_bags import child_environment, depth_images, ray_cluster, write_episode  # noqa: E402
 from realdiff_core.config import camera_profile  # noqa: E402
 from realdiff_core.worker_pool import LocalWorkers, Workers  # noqa: E402
 from realdiff_enhancer.bag_enhancer import output_paths  # noqa: E402
@@ -71,13 +71,7 @@ def test_two_processes_give_the_bytes_of_one(
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    ray = pytest.importorskip("ray", reason="no Ray: pip install -r requirements/ray.txt")
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    yield cluster.address
-    ray.shutdown()
-    cluster.shutdown()
+    yield from ray_cluster()
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from realdiff_core.cli import parser, progress, run_command
@@ -105,13 +106,12 @@ def fit_camera(options: argparse.Namespace, command: str) -> int:
         voxel_m=FitOptions.voxel_m if options.voxel is None else options.voxel,
     )
     work = Path(tempfile.mkdtemp(prefix="realdiff-fit-"))
-    try:
+    with ExitStack() as unfinished:
+        unfinished.callback(_keep, work, options.name)
         with progress("pairs" if given else "clean depth", None) as bar:
             result = fit(options.source, reading, settings, work, _print, bar.advance)
         saved = save_profile(result, fit_page(result, command), folder, options.overwrite)
-    except BaseException:
-        _keep(work, options.name)
-        raise
+        unfinished.pop_all()
     shutil.rmtree(work, ignore_errors=True)
     print(f"profile: {saved}\ncard: {folder / 'cards' / f'{options.name}.html'}")
     print(f"use it: ros2 run realdiff_enhancer enhance BAG -o OUT --profile {options.name}")
