@@ -1,30 +1,38 @@
-"""One bag on its way through a model: read, computed batch by batch in a second thread, written in order."""
+"""One bag on its way through a model: read, computed batch by batch in a second thread, written in order.
+
+Helper threads make the messages, so that the model doesn't wait for them.
+"""
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from realdiff_core.bag import BagReader, BagWriter, RawMessage
 from realdiff_core.errors import RealdiffError
 from realdiff_core.messages import serialize
 from realdiff_core.provenance import BagProvenance
+from realdiff_core.seeds import stream_seed
 from realdiff_core.stamps import StampGuard
 from realdiff_core.topics import PROVENANCE
 
-from realdiff_enhancer.bag_streams import Batch, DepthStream, enhance_batch
+from realdiff_enhancer.bag_streams import Batch, DepthStream
 from realdiff_enhancer.job import EnhanceOptions
 from realdiff_enhancer.journal import Journal
-from realdiff_enhancer.models.base import DepthModel
+from realdiff_enhancer.models.base import DepthFrames, DepthModel
 
 __all__ = ["Pipeline", "restamp_provenance"]
 
 _PROVENANCE_TYPE = "realdiff_msgs/msg/Provenance"
 _MAX_WAITING_BYTES = 192 << 20
-_MAX_BATCHES = 3  # being computed or waiting for it
+_MAX_BATCHES = 3  # being computed, or waiting for it or for their messages
+_HELPERS = 4
 
 
 @dataclass
@@ -64,9 +72,10 @@ class Pipeline:
         self._numbers = {topic: number for number, topic in enumerate(streams)}
         self._waiting: deque[_Slot] = deque()
         self._waiting_bytes = 0
-        self._running: deque[Future[None]] = deque()
+        self._running: deque[Future[list[Future[None]]]] = deque()
         self._promises: dict[tuple[str, int], Future[list[bytes]]] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="enhance")
+        self._helpers = ThreadPoolExecutor(min(_HELPERS, os.cpu_count() or 1), thread_name_prefix="encode")
         self.frames = 0
 
     def __enter__(self) -> Pipeline:
@@ -74,8 +83,9 @@ class Pipeline:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Waits for the second thread."""
+        """Waits for the other threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._helpers.shutdown(wait=True, cancel_futures=True)
 
     def run(self, on_frames: Callable[[int], None]) -> None:
         """Takes the whole bag through."""
@@ -125,32 +135,64 @@ class Pipeline:
 
     def _submit(self, batch: Batch) -> None:
         while len(self._running) >= _MAX_BATCHES:
-            self._running.popleft().result()
+            for encoded in self._running.popleft().result():
+                encoded.result()
         promises = [self._promises.pop((batch.topic, frame.index)) for frame in batch.frames]
-        self._running.append(self._pool.submit(self._compute, batch, promises))
+        depth = self._helpers.submit(batch.depth)
+        self._running.append(self._pool.submit(self._compute, batch, depth, promises))
 
-    def _compute(self, batch: Batch, promises: list[Future[list[bytes]]]) -> None:
-        """Enhances a batch and notes its frames as done; runs in the second thread."""
+    def _compute(
+        self, batch: Batch, depth: Future[NDArray[np.float32]], promises: list[Future[list[bytes]]]
+    ) -> list[Future[None]]:
+        """Enhances a batch and has its frames encoded; runs in the second thread."""
         try:
-            draws = self._enhance(batch)
-            for position, (frame, promise) in enumerate(zip(batch.frames, promises, strict=True)):
-                messages = [messages[position] for messages in draws]
-                for draw, message in enumerate(messages):
-                    data = None if message is None else frame.image.data_of(message)
-                    self._journal.add((batch.stream, frame.index, draw), data)
-                promise.set_result([frame.image.raw if message is None else message for message in messages])
+            clean, colour = depth.result(), batch.colour()
+            draws = [self._enhance(batch, clean, colour, draw) for draw in range(self._options.draws)]
         except BaseException as error:
             for promise in promises:
-                if not promise.done():
-                    promise.set_exception(error)
+                promise.set_exception(error)
             raise
+        # a task a thread, not a frame: handing over takes this thread's time
+        return [
+            self._helpers.submit(self._encode, batch, range(first, len(promises), _HELPERS), draws, promises)
+            for first in range(min(_HELPERS, len(promises)))
+        ]
 
-    def _enhance(self, batch: Batch) -> list[list[bytes | None]]:
+    def _enhance(
+        self, batch: Batch, clean: NDArray[np.float32], colour: NDArray[np.uint8] | None, draw: int
+    ) -> NDArray[np.float32] | None:
+        """Noisy depth of a batch [N,H,W], metres; None where the model left it as it was."""
+        seeds, previous = batch.seeds(self._options.seed, draw)
+        fixed = stream_seed(self._options.seed, batch.topic, draw)
         try:
-            return enhance_batch(self._model, batch, self._options.seed, self._options.draws)
+            noisy = self._model.enhance(DepthFrames(clean, colour, batch.camera, seeds, previous, fixed)).depth
         except RealdiffError as error:
             stamp = batch.frames[0].image.stamp_ns
             raise error.at(f"{self._reader.path}, topic {batch.topic}, stamp {stamp} ns") from None
+        return None if noisy is clean else noisy
+
+    def _encode(
+        self,
+        batch: Batch,
+        positions: range,
+        draws: list[NDArray[np.float32] | None],
+        promises: list[Future[list[bytes]]],
+    ) -> None:
+        """Makes the messages of some frames, one for each draw, and notes them as done; runs in a helper thread."""
+        for position in positions:
+            frame = batch.frames[position]
+            try:
+                messages = []
+                for draw, noisy in enumerate(draws):
+                    message = frame.image.raw if noisy is None else frame.enhanced(noisy[position])
+                    data = None if noisy is None else frame.image.data_of(message)
+                    self._journal.add((batch.stream, frame.index, draw), data)
+                    messages.append(message)
+            except BaseException as error:
+                for unfinished in positions[positions.index(position) :]:
+                    promises[unfinished].set_exception(error)
+                raise
+            promises[position].set_result(messages)
 
     def _write(self, on_frames: Callable[[int], None], *, all_of_it: bool) -> None:
         """Writes what is ready at the front of the queue, or waits for all of it."""

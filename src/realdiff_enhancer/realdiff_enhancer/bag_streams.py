@@ -14,13 +14,12 @@ from realdiff_core.depth import depth_to_metres, encode_like
 from realdiff_core.episode import image_topics, read_camera
 from realdiff_core.errors import BagError, RealdiffError
 from realdiff_core.image import image_to_numpy
-from realdiff_core.seeds import frame_seed, stream_seed
+from realdiff_core.seeds import frame_seed
 from realdiff_core.topics import camera_info_topic
 
-from realdiff_enhancer.models.base import DepthFrames, DepthModel
 from realdiff_enhancer.serialized_image import SerializedImage
 
-__all__ = ["Batch", "DepthStream", "Frame", "colour_topic_for", "enhance_batch", "rgb_pixels"]
+__all__ = ["Batch", "DepthStream", "Frame", "colour_topic_for", "rgb_pixels"]
 
 _RGB: dict[str, tuple[int, ...]] = {
     "rgb8": (0, 1, 2),
@@ -64,13 +63,18 @@ def colour_topic_for(reader: BagReader, depth_topic: str, frame_id: str, size: t
 
 @dataclass
 class Frame:
-    """A depth image that waits for its noise."""
+    """A depth image that waits for its noise; `clean` are its pixels in metres, NaN where invalid."""
 
     image: SerializedImage
     pixels: NDArray[np.generic]
+    clean: NDArray[np.float32]
     index: int
     previous_stamps: tuple[int, ...]
     colour: NDArray[np.uint8] | None = None
+
+    def enhanced(self, noisy: NDArray[np.float32]) -> bytes:
+        """The image's message with noisy depth [H,W], metres; see `encode_like`."""
+        return self.image.with_pixels(encode_like(self.pixels, self.image.encoding, self.clean, noisy))
 
 
 @dataclass
@@ -90,38 +94,14 @@ class Batch:
             tuple(frame_seed(seed, self.topic, stamp, draw) for stamp in self.frames[0].previous_stamps),
         )
 
+    def depth(self) -> NDArray[np.float32]:
+        """Clean depth of the frames, float32 [N,H,W], metres, NaN where invalid."""
+        return np.stack([frame.clean for frame in self.frames])
 
-def enhance_batch(model: DepthModel, batch: Batch, seed: int, draws: int) -> list[list[bytes | None]]:
-    """Runs a model over a batch.
-
-    Args:
-        model: The model.
-        batch: Consecutive frames of one size and encoding.
-        seed: The user's seed.
-        draws: How many differently seeded results are wanted.
-
-    Returns:
-        For each draw and frame the new message; None where nothing changed.
-    """
-    encoding = batch.frames[0].image.encoding
-    depth = np.stack([depth_to_metres(frame.pixels, encoding) for frame in batch.frames])
-    colours = [frame.colour for frame in batch.frames if frame.colour is not None]
-    colour = np.stack(colours) if len(colours) == len(batch.frames) else None
-    results: list[list[bytes | None]] = []
-    for draw in range(draws):
-        seeds, previous = batch.seeds(seed, draw)
-        fixed = stream_seed(seed, batch.topic, draw)
-        noisy = model.enhance(DepthFrames(depth, colour, batch.camera, seeds, previous, fixed)).depth
-        if noisy is depth:
-            results.append([None] * len(batch.frames))
-            continue
-        results.append(
-            [
-                frame.image.with_pixels(encode_like(frame.pixels, encoding, clean, result))
-                for frame, clean, result in zip(batch.frames, depth, noisy, strict=True)
-            ]
-        )
-    return results
+    def colour(self) -> NDArray[np.uint8] | None:
+        """Colour of the frames, uint8 [N,H,W,3]; None where one lacks it."""
+        colours = [frame.colour for frame in self.frames if frame.colour is not None]
+        return np.stack(colours) if len(colours) == len(self.frames) else None
 
 
 class DepthStream:
@@ -212,7 +192,8 @@ class DepthStream:
         colour = self._colour
         if colour is not None and colour.shape[:2] != (image.height, image.width):
             colour = None
-        frame = Frame(image, pixels, self._count, tuple(self._stamps), colour)
+        clean = depth_to_metres(pixels, image.encoding)
+        frame = Frame(image, pixels, clean, self._count, tuple(self._stamps), colour)
         self._count += 1
         self._stamps.append(image.stamp_ns)
         return frame

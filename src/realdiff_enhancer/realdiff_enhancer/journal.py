@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import struct
+import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,6 +74,7 @@ class Journal:
         self._file = -1
         self._lock = -1
         self._end = 0
+        self._appending = threading.Lock()
         self._continued = False
         self.resumed = 0
         frames = folder / "frames.bin"
@@ -181,7 +183,7 @@ class Journal:
         return payload
 
     def add(self, key: FrameKey, payload: bytes | None) -> None:
-        """Appends a frame.
+        """Appends a frame; several threads may at once.
 
         Args:
             key: Stream, frame, draw.
@@ -193,12 +195,12 @@ class Journal:
         data = payload or b""
         checksum = zlib.crc32(data)
         head = _RECORD.pack(_MAGIC, *key, payload is None, checksum, len(data))
-        with self._disk():
+        with self._appending, self._disk():
             written = os.pwritev(self._file, (head, data), self._end)
             if written != len(head) + len(data):
                 raise OSError(errno.ENOSPC, "incomplete write", str(self.folder))
-        self._index[key] = (self._end + len(head), -1 if payload is None else len(data), checksum)
-        self._end += written
+            self._index[key] = (self._end + len(head), -1 if payload is None else len(data), checksum)
+            self._end += written
 
     def remove(self) -> None:
         """Deletes the journal: the outputs are complete."""
