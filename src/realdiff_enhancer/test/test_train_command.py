@@ -18,8 +18,10 @@ import tiny_training  # noqa: E402
 from realdiff_enhancer.commands import train  # noqa: E402
 from realdiff_enhancer.data.pairs import PairPack  # noqa: E402
 from realdiff_enhancer.two_stage.pipeline import TwoStageModel  # noqa: E402
+from realdiff_enhancer.two_stage.training.config import TrainConfig  # noqa: E402
 from realdiff_enhancer.two_stage.training.loop import CHECKPOINT_NAME  # noqa: E402
 from realdiff_enhancer.two_stage.training.state_file import read_state  # noqa: E402
+from realdiff_enhancer.two_stage.training.store import PairStore, read_packs  # noqa: E402
 
 HEIGHT, WIDTH = tiny_training.SIZE
 RED = (204, 25, 25)
@@ -138,16 +140,44 @@ def test_curves_hold_every_step_of_every_stage_across_the_stop(finished: Path, e
         assert curve[row["step"]] == pytest.approx(row["loss"], rel=1e-5)
 
 
-def test_pictures_show_the_validation_frame_and_a_sample(events: Any, layers: tuple[Path, Path]) -> None:
-    """One above the other: clean depth, real residual, ours; red where there is no depth."""
-    tag = next(tag for tag in events.Tags()["images"] if tag.endswith("clean, real, ours"))
-    assert [image.step for image in events.Images(tag)] == [2, 4]
+def _grids(events: Any, name: str, rows: int, steps: list[int]) -> list[np.ndarray]:
+    """The pictures of a name, one a step: int [rows,H,W,3]."""
+    tag = next(tag for tag in events.Tags()["images"] if tag.endswith(name))
+    assert [image.step for image in events.Images(tag)] == steps
     grids = []
     for image in events.Images(tag):
         grid = cv2.imdecode(np.frombuffer(image.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-        assert grid.shape == (3 * HEIGHT, WIDTH, 3)
-        grids.append(grid)
-    clean, real, ours = grids[-1].reshape(3, HEIGHT, WIDTH, 3).astype(int)
+        grids.append(grid.reshape(rows, HEIGHT, WIDTH, 3).astype(int))
+    return grids
+
+
+def test_pictures_of_stage_one_show_structural_noise_and_regions(
+    events: Any, layers: tuple[Path, Path], finished: Path
+) -> None:
+    """One above the other: clean depth, the camera's n_L, a sample of it, D."""
+    (grid,) = _grids(events, "clean, real n_L, ours, D", 4, [2])
+    clean, real, ours, regions = grid
+    record = json.loads((finished / "model" / "train.json").read_text())
+    config = TrainConfig.model_validate(record["config"])
+    store = PairStore.load(config, torch.device("cpu"), validation=True, packs=read_packs(config))
+    assert store is not None
+    targets = store.frames(torch.tensor([0]))[1]
+    assert targets.low is not None and targets.low_weight is not None
+    stride = config.model.coarse.stride
+    wanted = np.kron(targets.low[0, 0].numpy(), np.ones((stride, stride)))[:HEIGHT, :WIDTH]
+    known = np.kron(targets.low_weight[0, 0].numpy() > 0, np.ones((stride, stride)))[:HEIGHT, :WIDTH] > 0
+    shade = 255 * np.clip(wanted / 4 + 0.5, 0, 1)
+    assert known.any() and np.abs(real[..., 0] - shade)[known].max() <= 1.5
+    assert np.ptp(shade[known]) > 3  # something to see
+    assert np.ptp(ours) > 0 and not np.array_equal(ours, real)
+    for block in (regions[:16, :16], clean[:2, :2]):
+        assert np.ptp(block) <= 1
+
+
+def test_pictures_show_the_validation_frame_and_a_sample(events: Any, layers: tuple[Path, Path]) -> None:
+    """One above the other: clean depth, real residual, ours; red where there is no depth."""
+    grids = _grids(events, "clean, real, ours", 3, [2, 4])
+    clean, real, ours = grids[-1]
     pack = PairPack.load(layers[0].with_name("tiny.npz"))
     frame = int(pack.validation_indices()[0])
     truth, noisy = pack.clean_01mm[frame] * 1e-4, pack.noisy_mm[frame] * 1e-3
@@ -161,4 +191,4 @@ def test_pictures_show_the_validation_frame_and_a_sample(events: Any, layers: tu
     assert abs(int(clean[box][0, 0]) - int(clean[~box][0, 0])) > 20
     drawn = ours[~(ours == RED).all(-1)]
     assert len(drawn) > 100 and drawn.std() > 1 and not np.array_equal(ours, real)
-    assert not np.array_equal(grids[0][2 * HEIGHT :], grids[1][2 * HEIGHT :])  # the network has gone on
+    assert not np.array_equal(grids[0][2], grids[1][2])  # the network has gone on

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ..conditioning import scene_features
 from ..config import StyleConfig, TwoStageConfig
 from ..networks import as_denoiser
-from ..solver import Denoiser
+from ..sampling import sample_coarse
+from ..solver import Denoiser, multistep_plan
 from .calibration import calibrate, sample_fields
 from .loop import OutOfTimeError, Session
 from .monitor import Curves
@@ -22,6 +23,8 @@ from .validation import validate
 
 _PICTURE_FRAMES = 3
 _PICTURE_STEPS = 8
+#: Codes from black to white.
+_RANGE, _LOW_RANGE = 8.0, 4.0
 
 
 @dataclass(frozen=True)
@@ -103,11 +106,35 @@ def _steps(model: TwoStageConfig, session: Session) -> Iterator[int]:
         yield steps
 
 
+Picture = Callable[[Denoiser, int], None]
+
+
+def coarse_pictures(model: TwoStageConfig, store: PairStore, session: Session, curves: Curves) -> Picture:
+    """Draws clean depth, and n_L of the camera, of a sample and the sample's region map D, of some pairs."""
+    index = _pictured(store)
+
+    def draw(coarse: Denoiser, step: int) -> None:
+        scene, targets = store.frames(index)
+        assert targets.low is not None
+        assert targets.low_weight is not None
+        features = scene_features(scene, model)
+        generator = torch.Generator(device=scene.depth.device).manual_seed(1)
+        noise = torch.randn(targets.low.shape, generator=generator, device=scene.depth.device)
+        plan = multistep_plan(model.schedule, _PICTURE_STEPS)
+        sample = sample_coarse(coarse, plan, features, scene.label, noise, model)
+        real = torch.where(targets.low_weight > 0, targets.low / _LOW_RANGE + 0.5, float("nan"))
+        ours = sample.code / _LOW_RANGE + 0.5
+        rows = [features.full[:, :1] / 2 + 0.5, real, ours, sample.discrepancy]
+        curves.images("samples: clean, real n_L, ours, D", step, rows)
+
+    return draw
+
+
 def pictures(
     coarse: nn.Module | None, model: TwoStageConfig, store: PairStore, session: Session, curves: Curves
-) -> Callable[[Denoiser, int], None]:
+) -> Picture:
     """Draws clean depth, and residual and holes of the camera and of a sample, of some pairs."""
-    index = torch.linspace(0, len(store) - 1, min(_PICTURE_FRAMES, len(store))).long().to(store.clean.device)
+    index = _pictured(store)
     first = None if coarse is None else frozen(coarse, session)
     steps = 1 if model.direct else _PICTURE_STEPS
 
@@ -117,8 +144,13 @@ def pictures(
         generator = torch.Generator(device=scene.depth.device).manual_seed(1)
         _, code, hole = sample_fields(first, fine, features, scene.label, model, steps, generator)
         nan = torch.full_like(code, float("nan"))
-        real = torch.where(targets.both > 0, targets.code / 8 + 0.5, nan)
-        ours = torch.where((targets.known > 0) & (hole <= 0), code / 8 + 0.5, nan)
+        real = torch.where(targets.both > 0, targets.code / _RANGE + 0.5, nan)
+        ours = torch.where((targets.known > 0) & (hole <= 0), code / _RANGE + 0.5, nan)
         curves.images("samples: clean, real, ours", step, [features.full[:, :1] / 2 + 0.5, real, ours])
 
     return draw
+
+
+def _pictured(store: PairStore) -> Tensor:
+    """Some frames, evenly spread."""
+    return torch.linspace(0, len(store) - 1, min(_PICTURE_FRAMES, len(store))).long().to(store.clean.device)

@@ -33,7 +33,7 @@ from ..solver import Denoiser
 from .adversarial import AdversarialObjective
 from .config import StageName, TrainConfig
 from .draws import draw_coarse
-from .finishing import Trained, calibrated, frozen, pictures, validated, with_style
+from .finishing import Trained, calibrated, coarse_pictures, frozen, pictures, validated, with_style
 from .loop import CHECKPOINT_NAME, OutOfTimeError, Session, StageTrainer
 from .monitor import Curves
 from .objectives import CoarseObjective, DistilCoarse, DistilFine, Distillation, FineObjective, Objective
@@ -170,7 +170,8 @@ class _Run:
         if model.stages == "two":
             network = initial_coarse or self._seeded(make_coarse, model, "coarse")
             objective = CoarseObjective("coarse", self.store, config, *self.parts)
-            coarse = self._stage("coarse", network, objective)
+            draw = coarse_pictures(model, self.pictured, session, self.curves)
+            coarse = self._stage("coarse", network, objective, draw)
             draws, model = self._draws(coarse)
         trained = config.model_copy(update={"model": model})
         fine_objective: Objective = FineObjective("fine", self.store, trained, *self.parts, draws)
