@@ -20,6 +20,7 @@ from realdiff_core.errors import ConfigError
 from realdiff_enhancer.data.pairs import PairPack
 from realdiff_enhancer.data.sequence import SequenceOptions
 from realdiff_enhancer.data.splits import PRIVATE
+from realdiff_enhancer.defaults import CLEAN_FAR_M, FIT_BATCH, FIT_CROP, FIT_STEPS, PAIR_WINDOW, VOXEL_M
 from realdiff_enhancer.evaluation.pairs import Scene, SceneArgument, load_scene
 from realdiff_enhancer.evaluation.runner import EvaluationSettings, SceneResult, evaluate_scene
 from realdiff_enhancer.fitting_pairs import find_pairs, pack_for_fit
@@ -52,16 +53,16 @@ class FitOptions:
 
     name: str
     base: CameraProfile
-    steps: int = 1500
+    steps: int = FIT_STEPS
     time_limit_s: float | None = None
     static: bool | None = None
     initial: Path | None = None
-    batch: int = 16
-    crop: tuple[int, int] = (352, 480)
+    batch: int = FIT_BATCH
+    crop: tuple[int, int] = FIT_CROP
     seed: int = 0
-    far_m: float = 2.6
-    voxel_m: float = 0.006
-    window: int = 14
+    far_m: float = CLEAN_FAR_M
+    voxel_m: float = VOXEL_M
+    window: int = PAIR_WINDOW
     train: dict[str, Any] | None = None
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from realdiff_core.cli import parser, run_command
 from realdiff_core.errors import ConfigError
 
+from realdiff_enhancer.defaults import RESAMPLES
 from realdiff_enhancer.models.registry import model_names
 
 #: What is compared where --models is absent: all that needs no weights of the user's.
@@ -72,7 +73,9 @@ def build_parser() -> argparse.ArgumentParser:
     arguments.add_argument("--first", type=int, metavar="NUMBER", help="leave out pairs with a smaller frame number")
     arguments.add_argument("--last", type=int, metavar="NUMBER", help="leave out pairs with a larger frame number")
     arguments.add_argument("--max-frames", type=int, metavar="N", help="use N frames a scene, evenly spread")
-    arguments.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples (default: 1000)")
+    arguments.add_argument(
+        "--resamples", type=int, default=RESAMPLES, help="bootstrap resamples (default: %(default)s)"
+    )
     arguments.add_argument(
         "--classifier-steps",
         type=int,

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from realdiff_core.cli import parser, progress, run_command
 
+from realdiff_enhancer.defaults import CLEAN_FAR_M, FIT_BATCH, FIT_CROP, FIT_STEPS, VOXEL_M
+
 _EXAMPLES = """\
   ros2 run realdiff_enhancer fit_camera RAW_BAG --name my_d435
   ros2 run realdiff_enhancer fit_camera RAW_BAG --name my_d435 --time-limit-s 600
@@ -49,11 +51,24 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--name", required=True, help="name of the new profile")
     add("--base", metavar="PROFILE", help="profile of the camera's kind (default: what pairs say of theirs, or d435)")
-    add("--steps", type=int, default=1500, metavar="N", help="optimiser steps of the fine stage (default: 1500)")
+    add(
+        "--steps",
+        type=int,
+        default=FIT_STEPS,
+        metavar="N",
+        help="optimiser steps of the fine stage (default: %(default)s)",
+    )
     add("--time-limit-s", type=float, metavar="S", help="take as many steps as fit into S seconds, at most --steps")
     add("--weights", type=Path, metavar="DIR", help="model to start from (default: the shipped one)")
-    add("--batch", type=int, default=16, metavar="N", help="crops a step (default: 16)")
-    add("--crop", type=int, nargs=2, default=(352, 480), metavar=("H", "W"), help="of the crops, px (default: 352 480)")
+    add("--batch", type=int, default=FIT_BATCH, metavar="N", help="crops a step (default: %(default)s)")
+    add(
+        "--crop",
+        type=int,
+        nargs=2,
+        default=FIT_CROP,
+        metavar=("H", "W"),
+        help=f"of the crops, px (default: {FIT_CROP[0]} {FIT_CROP[1]})",
+    )
     add("--seed", type=int, default=0, help="of training and comparison (default: 0)")
     add("--folder", type=Path, help="configuration folder to write to (default: ~/.config/realdiff)")
     add("--overwrite", action="store_true", help="replace an earlier fit of this name")
@@ -65,8 +80,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--first", type=int, metavar="NUMBER", help="first frame number of a folder")
     add("--last", type=int, metavar="NUMBER", help="last frame number of a folder")
     add("--limit", type=int, metavar="N", help="read at most N frames")
-    add("--far", type=float, metavar="M", help="clean depth ends here (default: 2.6)")
-    add("--voxel", type=float, metavar="M", help="side of a voxel (default: 0.006)")
+    add("--far", type=float, metavar="M", help=f"clean depth ends here (default: {CLEAN_FAR_M})")
+    add("--voxel", type=float, metavar="M", help=f"side of a voxel (default: {VOXEL_M})")
     return arguments
 
 
@@ -102,8 +117,8 @@ def fit_camera(options: argparse.Namespace, command: str) -> int:
         batch=options.batch,
         crop=tuple(options.crop),
         seed=options.seed,
-        far_m=FitOptions.far_m if options.far is None else options.far,
-        voxel_m=FitOptions.voxel_m if options.voxel is None else options.voxel,
+        far_m=CLEAN_FAR_M if options.far is None else options.far,
+        voxel_m=VOXEL_M if options.voxel is None else options.voxel,
     )
     work = Path(tempfile.mkdtemp(prefix="realdiff-fit-"))
     with ExitStack() as unfinished:

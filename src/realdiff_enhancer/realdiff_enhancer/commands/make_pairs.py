@@ -7,6 +7,8 @@ from pathlib import Path
 
 from realdiff_core.cli import parser, progress, run_command
 
+from realdiff_enhancer.defaults import CLEAN_FAR_M, PAIR_WINDOW, VOXEL_M
+
 _EXAMPLES = """\
   ros2 run realdiff_enhancer make_pairs RAW_BAG -o pairs/office
   ros2 run realdiff_enhancer make_pairs FRAMES -o pairs/lab --fx 384 --fy 384 --cx 320 --cy 240 --licence MIT
@@ -49,10 +51,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--last", type=int, metavar="NUMBER", help="last frame number of a folder")
     add("--every", type=int, default=1, metavar="N", help="use every N-th frame (default: 1)")
     add("--limit", type=int, metavar="N", help="read at most N frames")
-    add("--window", type=int, default=14, metavar="N", help="frames fused together (default: 14)")
+    add("--window", type=int, default=PAIR_WINDOW, metavar="N", help="frames fused together (default: %(default)s)")
     add("--step", type=int, metavar="N", help="frames from one window to the next (default: half a window)")
-    add("--voxel", type=float, default=0.006, metavar="M", help="side of a voxel (default: 0.006)")
-    add("--far", type=float, default=2.6, metavar="M", help="clean depth ends here (default: 2.6)")
+    add("--voxel", type=float, default=VOXEL_M, metavar="M", help="side of a voxel (default: %(default)s)")
+    add("--far", type=float, default=CLEAN_FAR_M, metavar="M", help="clean depth ends here (default: %(default)s)")
     add("--colour", action="store_true", help="also write the colour images, for models that look at colour")
     add("--name", help="name of the sequence in meta.yaml (default: the source's)")
     add("--licence", default="", help="licence of the images, for meta.yaml")

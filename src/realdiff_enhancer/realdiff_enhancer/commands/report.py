@@ -10,6 +10,8 @@ from pathlib import Path
 
 from realdiff_core.cli import parser, run_command
 
+from realdiff_enhancer.defaults import CARD_FRAMES
+
 _EXAMPLES = """\
   ros2 run realdiff_enhancer report enhanced/episode_000000 -o card.html
   ros2 run realdiff_enhancer report enhanced/episode_000000 --reference RAW_BAG -o card.html
@@ -32,7 +34,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("--reference-topic", metavar="NAME", help="depth topic of the reference")
     add("--profile", default="d435", help="camera profile, for the stereo baseline (default: d435)")
     add("--reference-profile", metavar="NAME", help="camera profile of the reference (default: --profile)")
-    add("--frames", type=int, default=40, metavar="N", help="measure at most N frames of a bag (default: 40)")
+    add(
+        "--frames",
+        type=int,
+        default=CARD_FRAMES,
+        metavar="N",
+        help="measure at most N frames of a bag (default: %(default)s)",
+    )
     add("--overwrite", action="store_true", help="replace the file")
     return arguments
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from realdiff_enhancer.data.open3d_import import import_open3d
+from realdiff_enhancer.defaults import VOXEL_M
 
 FloatArray = npt.NDArray[np.floating]
 
@@ -24,7 +25,7 @@ class FusionConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    voxel_m: float = Field(default=0.006, gt=0, description="side of a voxel")
+    voxel_m: float = Field(default=VOXEL_M, gt=0, description="side of a voxel")
     truncation_voxels: float = Field(
         default=10.0, gt=1, description="truncation in voxels; ≥ 3 σ of the farthest depth"
     )

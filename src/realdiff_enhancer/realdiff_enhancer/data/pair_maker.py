@@ -21,6 +21,7 @@ from realdiff_enhancer.data.registration import (
     refine_jointly,
     track,
 )
+from realdiff_enhancer.defaults import CLEAN_FAR_M, PAIR_WINDOW
 
 FloatArray = npt.NDArray[np.floating]
 
@@ -31,16 +32,16 @@ class PairConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     window: int = Field(
-        default=14, ge=4, description="frames fused together; long windows drift, short ones leave gaps"
+        default=PAIR_WINDOW, ge=4, description="frames fused together; long windows drift, short ones leave gaps"
     )
-    step: int = Field(default=7, ge=1, description="frames from one window to the next")
+    step: int = Field(default=PAIR_WINDOW // 2, ge=1, description="frames from one window to the next")
     apart_px: float = Field(
         default=8.0, ge=0, description="views whose image moved less than this are left out as well"
     )
     fill_px: int = Field(
         default=48, ge=0, description="longest gap in a row, beside an edge, that the background is continued in"
     )
-    clean_far_m: float = Field(default=2.6, gt=0, description="clean depth beyond this is unknown")
+    clean_far_m: float = Field(default=CLEAN_FAR_M, gt=0, description="clean depth beyond this is unknown")
     refine_iterations: int = Field(
         default=2, ge=0, description="alignments of the measured frame with the fused surface"
     )

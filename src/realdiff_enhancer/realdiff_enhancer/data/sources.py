@@ -15,6 +15,7 @@ from realdiff_enhancer.data.fusion import FusionConfig
 from realdiff_enhancer.data.layouts import Twin, is_clear_grasp, read_twins
 from realdiff_enhancer.data.pair_maker import DepthSequence, PairCandidate, PairConfig, make_pairs
 from realdiff_enhancer.data.sequence import SequenceOptions, read_sequence
+from realdiff_enhancer.defaults import CLEAN_FAR_M, PAIR_WINDOW, VOXEL_M
 
 #: Share of the measured pixels that may be nearer than a camera can measure; more is another camera.
 _TOO_NEAR_SHARE = 0.02
@@ -55,10 +56,10 @@ class PairSource:
         profile: CameraProfile,
         *,
         static: bool,
-        window: int = 14,
+        window: int = PAIR_WINDOW,
         step: int | None = None,
-        voxel_m: float = 0.006,
-        far_m: float = 2.6,
+        voxel_m: float = VOXEL_M,
+        far_m: float = CLEAN_FAR_M,
     ) -> PairSource:
         """Read a source and check that it can be what it is said to be.
 

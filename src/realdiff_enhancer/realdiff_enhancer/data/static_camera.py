@@ -20,6 +20,7 @@ from realdiff_core.errors import DepthError
 from realdiff_enhancer.data.gap_filling import fill_gaps
 from realdiff_enhancer.data.pair_maker import DepthSequence, PairCandidate
 from realdiff_enhancer.data.pair_quality import GateConfig, drop_wrong_places, edges, measure
+from realdiff_enhancer.defaults import CLEAN_FAR_M
 
 #: Consecutive frames that are kept apart from the others together (for validation): the scene is the same in all.
 _BLOCK = 10
@@ -43,7 +44,7 @@ class StaticConfig(BaseModel):
     edge_px: int = Field(default=12, ge=0, description="so near to an edge, clean depth is kept though it isn't flat")
     plane_rms_px: float = Field(default=0.25, gt=0, description="largest misfit of what counts as flat")
     fill_px: int = Field(default=48, ge=0, description="longest gap beside an edge that the background is continued in")
-    clean_far_m: float = Field(default=2.6, gt=0, description="clean depth beyond this is unknown")
+    clean_far_m: float = Field(default=CLEAN_FAR_M, gt=0, description="clean depth beyond this is unknown")
     near_m: float = Field(default=0.15, gt=0, description="depth under which nothing is expected")
     gate: GateConfig = GateConfig(sigma_px=0.5, bias_px=0.15, low_frequency_px=0.3, coverage=0.25)
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from realdiff_core.camera import CameraModel
 from realdiff_core.errors import BagError, ConfigError
 
+from realdiff_enhancer.defaults import CARD_FRAMES
 from realdiff_enhancer.metrics.bootstrap import Replicates, aggregate, block_counts
 from realdiff_enhancer.metrics.no_reference import Probe, probe_pair_statistics, probe_statistics
 
@@ -51,7 +52,7 @@ def measure_bag(
     baseline_m: float,
     *,
     topic: str | None = None,
-    max_frames: int = 40,
+    max_frames: int = CARD_FRAMES,
     resamples: int = 500,
     seed: int = 0,
 ) -> CardData:

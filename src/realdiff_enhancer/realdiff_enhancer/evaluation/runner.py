@@ -13,6 +13,7 @@ from realdiff_core.errors import RealdiffError
 from realdiff_core.seeds import frame_seed, stream_seed
 from realdiff_core.topics import ALIGNED_DEPTH_IMAGE
 
+from realdiff_enhancer.defaults import RESAMPLES
 from realdiff_enhancer.evaluation.pairs import PairFrame, Scene
 from realdiff_enhancer.evaluation.scores import SCORES, score
 from realdiff_enhancer.metrics.bootstrap import Estimate, Key, Replicates, aggregate, block_counts
@@ -42,7 +43,7 @@ class EvaluationSettings:
     """
 
     seed: int = 0
-    resamples: int = 1000
+    resamples: int = RESAMPLES
     network_steps: int = NETWORK_STEPS
     device: str = "cpu"
     features: str = "mobilenetv2"
