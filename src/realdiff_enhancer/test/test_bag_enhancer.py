@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -332,3 +333,13 @@ def test_journal_cuts_off_an_incomplete_record_and_notices_damage(tmp_path: Path
 def test_scene_of_the_tests_covers_every_kind_of_pixel() -> None:
     depth = scene(0, "16UC1")
     assert {0, 150, 600, 6000} <= set(np.unique(depth).tolist())
+
+
+def test_journal_takes_frames_from_several_threads(tmp_path: Path) -> None:
+    folder, job = tmp_path / ".out.job", {"model": "gaussian"}
+    pixels = {(0, number, 0): bytes([number]) * (1000 + 37 * number) for number in range(64)}
+    with Journal(folder, job, resume=False) as journal, ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: journal.add(key, pixels[key]), pixels))
+    with Journal(folder, job, resume=True) as journal:
+        assert journal.resumed == len(pixels)
+        assert {key: journal.get(key) for key in pixels} == pixels
