@@ -10,19 +10,21 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from realdiff_core.config import CameraProfile, StreamProfile
-from realdiff_core.errors import ConfigError
+from realdiff_core.errors import ConfigError, DepthError
 
+from realdiff_enhancer.data.pair_maker import DepthSequence
 from realdiff_enhancer.data.pairs import PairPack
 from realdiff_enhancer.data.sequence import SequenceOptions
 from realdiff_enhancer.data.splits import PRIVATE
 from realdiff_enhancer.defaults import CLEAN_FAR_M, FIT_BATCH, FIT_CROP, FIT_STEPS, PAIR_WINDOW, VOXEL_M
 from realdiff_enhancer.evaluation.pairs import Scene, SceneArgument, load_scene
 from realdiff_enhancer.evaluation.runner import EvaluationSettings, SceneResult, evaluate_scene
+from realdiff_enhancer.evaluation.temporal_fit import TemporalFit
 from realdiff_enhancer.fitting_pairs import find_pairs, pack_for_fit
 
 BEFORE, AFTER = "before", "after"
@@ -79,6 +81,7 @@ class FitResult:
         method: how the clean depth was made: "motion", "static", "twins"; "" if given pairs don't say.
         private: the recording is of a scene that the project holds out.
         seconds: of making the pairs and of training.
+        temporal: fit of the noise's behaviour over time; None where the recording doesn't show it.
     """
 
     profile: CameraProfile
@@ -89,6 +92,7 @@ class FitResult:
     method: str
     private: bool
     seconds: tuple[float, float]
+    temporal: TemporalFit | None = None
 
 
 def fit(
@@ -127,6 +131,7 @@ def fit(
         report(f"frames of a held-out scene: {PRIVATE}")
     model = _train(work, initial, options, report)
     trained = time.monotonic()
+    temporal = _over_time(pairs.clip, model, options, report)
     profile = _profile(options, pack)
     scene = _comparison_scene(pairs.folder, pack, options)
     # without the profile: the initial weights may be those of another kind of camera
@@ -144,7 +149,31 @@ def fit(
         pairs.meta.method,
         private,
         (made - begin, trained - made),
+        temporal,
     )
+
+
+def _over_time(
+    clip: DepthSequence | None, model: Path, options: FitOptions, report: Callable[[str], None]
+) -> TemporalFit | None:
+    """Give the fitted model the camera's behaviour over time, where a clip at rest shows it."""
+    from realdiff_enhancer.evaluation.temporal_fit import fit_temporal
+    from realdiff_enhancer.two_stage.model_folder import set_temporal
+    from realdiff_enhancer.two_stage.pipeline import TwoStageModel
+
+    if clip is None:
+        return None
+    fitted = TwoStageModel.from_pretrained(model, device="auto")
+    try:
+        found = fit_temporal(options.name, clip, options.base, fitted, options.seed, report)
+    except DepthError as error:
+        report(f"noise over time stays as it was: {error.what}")
+        return None
+    share, correlation = found.setting.static_share, found.setting.correlation
+    set_temporal(model, fitted.with_temporal(share, correlation).config.temporal)
+    setting, (before, after) = f"fixed share {share:.2f}, correlation {correlation:.2f}", found.misfit
+    report(f"noise over time: {setting}; misfit {before:.3f} -> {after:.3f}")
+    return found
 
 
 def _train(work: Path, initial: Path, options: FitOptions, report: Callable[[str], None]) -> Path:
@@ -280,6 +309,7 @@ def save_profile(result: FitResult, page: str, folder: Path, overwrite: bool) ->
         "pairs": result.pairs,
         "compared_on": result.validation,
         "private": result.private,
+        "temporal": None if result.temporal is None else asdict(result.temporal.setting),
         "scores": {
             source.name: {key: estimate.value for key, estimate in source.scores.items()}
             for source in result.comparison.sources

@@ -18,6 +18,7 @@ from realdiff_enhancer.data.pair_folder import (
     load_folder,
     read_meta,
 )
+from realdiff_enhancer.data.pair_maker import DepthSequence
 from realdiff_enhancer.data.pairs import PairPack
 from realdiff_enhancer.data.sequence import SequenceOptions
 from realdiff_enhancer.data.sources import PairSource
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 MIN_PAIRS = 8
 #: Pairs that before and after are compared on, at least: the tests divide them once more.
 _MIN_VALIDATION = 4
+#: Frames that show how noise behaves over time.
+CLIP_FRAMES = 90
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,13 @@ class FitPairs:
         folder: where they lie.
         meta: what the folder says of itself.
         origin: where they come from, in words.
+        clip: the recording's first frames, where it was read and the camera is at rest.
     """
 
     folder: Path
     meta: PairMeta
     origin: str
+    clip: DepthSequence | None = None
 
 
 def find_pairs(
@@ -98,7 +103,12 @@ def _make_pairs(
     accepted = _write_pairs(found, work / "pairs", meta, advance)
     remedy = "record longer: the camera moving slowly over a scene, or some seconds at rest with --static"
     _check_number(accepted, source, remedy)
-    return FitPairs(work / "pairs", meta, f"{accepted} of {found.frames} frames have a clean depth ({found.method})")
+    origin = f"{accepted} of {found.frames} frames have a clean depth ({found.method})"
+    clip = found.sequence if found.method == "static" else None
+    if clip is not None:
+        first = slice(CLIP_FRAMES)
+        clip = replace(clip, depths_m=list(clip.depths_m[first]), numbers=list(clip.numbers[first]), poses=None)
+    return FitPairs(work / "pairs", meta, origin, clip)
 
 
 def _meta(options: FitOptions, method: str) -> PairMeta:

@@ -18,7 +18,7 @@ from realdiff_core.errors import ConfigError, DepthError, RealdiffError
 from realdiff_enhancer.commands.fit_camera import _keep, build_parser, fit_camera
 from realdiff_enhancer.commands.make_pairs import run as make_pairs
 from realdiff_enhancer.data.pair_folder import PairFolderWriter, PairMeta, load_folder, read_meta
-from realdiff_enhancer.data.pair_maker import PairCandidate
+from realdiff_enhancer.data.pair_maker import DepthSequence, PairCandidate
 from realdiff_enhancer.data.pair_quality import PairStatistics
 from realdiff_enhancer.data.sequence import SequenceOptions
 from realdiff_enhancer.evaluation.fit_page import fit_page
@@ -73,6 +73,9 @@ def test_from_recording_to_enhanced_bag(tmp_path: Path, tiny_model: Path, monkey
     assert result.method == "static" and not result.private and result.pairs == 24
     assert 4 <= result.validation <= 10
     assert [source.name for source in result.comparison.sources] == ["real", BEFORE, AFTER]
+    # so short a training makes a model of holes, in which no noise can be followed over time
+    assert result.temporal is None
+    assert "noise over time stays as it was: the clip has too few pixels to compare over time" in lines
     record = json.loads((result.model / "train.json").read_text())["config"]
     assert Path(record["initial"]) == tiny_model and (record["coarse_steps"], record["fine_steps"]) == (1, 2)
 
@@ -83,7 +86,7 @@ def test_from_recording_to_enhanced_bag(tmp_path: Path, tiny_model: Path, monkey
     assert profile.depth.hfov_deg == pytest.approx(np.degrees(2 * np.arctan(100 / 200)))
     page = _Page((folder / "cards" / "my_d435.html").read_text())
     assert page.links == [] and len(page.images) == 2 and "Before and after" in page.text
-    assert "at rest" in page.text
+    assert "at rest" in page.text and "over time was fitted" not in page.text
 
     bag = write_episode(tmp_path / "episode", frames=2)
     enhanced = run_enhance(bag, "-o", tmp_path / "out", "--profile", "my_d435", "--steps", "2", "--device", "cpu")
@@ -98,6 +101,57 @@ def test_from_recording_to_enhanced_bag(tmp_path: Path, tiny_model: Path, monkey
     assert provenance.enhancement.weights_sha256 == fitted != start
     with pytest.raises(ConfigError, match="exists"):
         save_profile(result, "", folder, overwrite=False)
+
+
+def test_a_camera_at_rest_shows_how_noise_behaves_over_time(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is found is written beside the weights, which stay, and on the card; the clip is the recording's first frames."""
+    from realdiff_enhancer.evaluation import temporal_fit
+    from realdiff_enhancer.evaluation.temporal_fit import TemporalFit
+    from realdiff_enhancer.metrics.temporal import FixedAndAr1
+    from realdiff_enhancer.two_stage.pipeline import TwoStageModel
+
+    clips: list[DepthSequence] = []
+    lags = np.array([1, 2])
+
+    def found(name: str, sequence: DepthSequence, *_: object) -> TemporalFit:
+        clips.append(sequence)
+        setting, half = FixedAndAr1(0.375, 0.25), FixedAndAr1(0.3, 0.2)
+        curves = [
+            np.array(values) for values in ((0.6, 0.5), (0.0, 1.0), (0.1, 1.0), (0.5, 0.4), (0.9, 0.8), (0.6, 0.6))
+        ]
+        camera, noise, response, needed, before, after = curves
+        return TemporalFit(name, "x", lags, camera, noise, response, needed, setting, (half, half), before, after)
+
+    monkeypatch.setattr(temporal_fit, "fit_temporal", found)
+    monkeypatch.setattr("realdiff_enhancer.fitting_pairs.CLIP_FRAMES", 11)
+    (tmp_path / "work").mkdir()
+    options = FitOptions(
+        name="my_d435", base=camera_profile("d435"), steps=2, initial=tiny_model, batch=2, crop=(64, 64), train=TINY
+    )
+    lines: list[str] = []
+    result = fit(
+        recording(tmp_path / "raw"), SequenceOptions(baseline_m=0.05), options, tmp_path / "work", lines.append
+    )
+    assert [(len(clip.depths_m), list(clip.numbers)) for clip in clips] == [(11, list(range(11)))]
+    assert "noise over time: fixed share 0.38, correlation 0.25; misfit 0.300 -> 0.071" in lines
+    temporal, start = (
+        json.loads((path / "config.json").read_text())["temporal"] for path in (result.model, tiny_model)
+    )
+    assert (temporal["static_share"], temporal["correlation"]) == (0.375, 0.25)
+    assert temporal["surface_step_px"] == start["surface_step_px"]
+    assert TwoStageModel.from_pretrained(result.model, steps=2).config.temporal.static_share == 0.375
+    folder = tmp_path / "home"
+    page = fit_page(result, "fit_camera …")
+    save_profile(result, page, folder, overwrite=False)
+    assert "a share of 0.38 never changes" in _text(page) and "by 0.300 with" in _text(page)
+    record = json.loads((folder / "weights" / "two_stage_my_d435" / "fit.json").read_text())
+    assert record["temporal"] == {"static_share": 0.375, "correlation": 0.25}
+
+
+def _text(page: str) -> str:
+    return " ".join(_Page(page).text.split())
 
 
 def test_pairs_made_before_give_the_same_fit(tmp_path: Path, tiny_model: Path) -> None:

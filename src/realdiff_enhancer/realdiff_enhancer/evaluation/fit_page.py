@@ -56,6 +56,13 @@ def fit_page(result: FitResult, command: str) -> str:
     )
     if result.method == "static":
         facts += " The camera was at rest: the compared frames show the scene that was trained on."
+    if result.temporal is not None:
+        setting, misfit = result.temporal.setting, result.temporal.misfit
+        facts += (
+            f" The noise over time was fitted to it: a share of {setting.static_share:.2f} never changes, the rest's "
+            f"correlation from frame to frame is {setting.correlation:.2f}; the error's correlation over time is "
+            f"missed by {misfit[0]:.3f} with the settings of the model before, by {misfit[1]:.3f} with these."
+        )
     if result.private:
         facts += " The scene is held out by the project: a private experiment, not for shipping."
     with tempfile.TemporaryDirectory() as folder:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
-from .config import TwoStageConfig
+from .config import TemporalConfig, TwoStageConfig
 from .networks import make_coarse, make_fine
 
 CONFIG_NAME = "config.json"
@@ -177,8 +177,24 @@ def save_model(
         save_file(_state(*pair), folder / name)
         (folder / name).chmod(0o644)  # safetensors makes files that only their owner can read
     hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in networks}
+    _write_config(folder, config, hashes)
+
+
+def set_temporal(folder: Path, temporal: TemporalConfig) -> None:
+    """Gives a model folder other settings of the noise over time; the weights stay.
+
+    Raises:
+        ConfigError: the folder lacks a file, or the settings don't fit.
+    """
+    config, hashes = _read_config(folder)
+    _write_config(folder, config.model_copy(update={"temporal": temporal}), hashes)
+
+
+def _write_config(folder: Path, config: TwoStageConfig, hashes: dict[str, str]) -> None:
     content = {**config.model_dump(mode="json"), HASHES_KEY: hashes}
-    (folder / CONFIG_NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial = folder / f".{CONFIG_NAME}.partial"
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.replace(folder / CONFIG_NAME)
 
 
 def _state(coarse: nn.Module | None, fine: nn.Module) -> dict[str, Tensor]:
