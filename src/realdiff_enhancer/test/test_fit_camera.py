@@ -106,7 +106,7 @@ def test_from_recording_to_enhanced_bag(tmp_path: Path, tiny_model: Path, monkey
 def test_a_camera_at_rest_shows_how_noise_behaves_over_time(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is found is written beside the weights, which stay, and on the card; the clip is the recording's first frames."""
+    """What is found is written beside the weights, which stay, and on the card; the clip is the first frames."""
     from realdiff_enhancer.evaluation import temporal_fit
     from realdiff_enhancer.evaluation.temporal_fit import TemporalFit
     from realdiff_enhancer.metrics.temporal import FixedAndAr1
@@ -118,10 +118,8 @@ def test_a_camera_at_rest_shows_how_noise_behaves_over_time(
     def found(name: str, sequence: DepthSequence, *_: object) -> TemporalFit:
         clips.append(sequence)
         setting, half = FixedAndAr1(0.375, 0.25), FixedAndAr1(0.3, 0.2)
-        curves = [
-            np.array(values) for values in ((0.6, 0.5), (0.0, 1.0), (0.1, 1.0), (0.5, 0.4), (0.9, 0.8), (0.6, 0.6))
-        ]
-        camera, noise, response, needed, before, after = curves
+        values = ((0.6, 0.5), (0.0, 1.0), (0.1, 1.0), (0.5, 0.4), (0.9, 0.8), (0.6, 0.6))
+        camera, noise, response, needed, before, after = map(np.array, values)
         return TemporalFit(name, "x", lags, camera, noise, response, needed, setting, (half, half), before, after)
 
     monkeypatch.setattr(temporal_fit, "fit_temporal", found)
@@ -131,9 +129,8 @@ def test_a_camera_at_rest_shows_how_noise_behaves_over_time(
         name="my_d435", base=camera_profile("d435"), steps=2, initial=tiny_model, batch=2, crop=(64, 64), train=TINY
     )
     lines: list[str] = []
-    result = fit(
-        recording(tmp_path / "raw"), SequenceOptions(baseline_m=0.05), options, tmp_path / "work", lines.append
-    )
+    raw, reading = recording(tmp_path / "raw"), SequenceOptions(baseline_m=0.05)
+    result = fit(raw, reading, options, tmp_path / "work", lines.append)
     assert [(len(clip.depths_m), list(clip.numbers)) for clip in clips] == [(11, list(range(11)))]
     assert "noise over time: fixed share 0.38, correlation 0.25; misfit 0.300 -> 0.071" in lines
     temporal, start = (
