@@ -25,6 +25,7 @@ _EXAMPLES = """\
       --weights seed1=runs/seed1/model e2e=runs/e2e/model -o seeds
   ros2 run realdiff_enhancer evaluate --pairs pairs/tron --models disparity two_stage --max-frames 12 -o quick
   ros2 run realdiff_enhancer evaluate --pairs pairs/tron:my_d435 --models two_stage --first 1128 -o second_half
+  ros2 run realdiff_enhancer evaluate --pairs tron=pairs/tron --other-clean tron=my_pairs/tron -o floor
 
 output:
   OUT/summary.md     tables with 95 % intervals     OUT/figures/SCENE_frames.png   depth and residual, every model
@@ -56,6 +57,15 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="[LABEL=]MODEL[@STEPS]",
         help="models in the order of the tables, with a label and sampling steps a stage of their own if need be "
         f"(default: {' '.join(DEFAULT_MODELS)}; known: {', '.join(model_names())})",
+    )
+    arguments.add_argument(
+        "--other-clean",
+        nargs="+",
+        default=[],
+        metavar="NAME=DIR",
+        help="for the scene NAME, pairs of the same recording with clean depth made otherwise: adds the row "
+        "other_clean, the camera's own error measured there and put on the scene's clean depth (what a perfect model "
+        "would get); only frames that both have are used",
     )
     arguments.add_argument("--profile", default="d435", help="camera profile of scenes that name none (default: d435)")
     arguments.add_argument(
@@ -116,22 +126,28 @@ def evaluate(options: argparse.Namespace, command: str) -> int:
         Exit code.
     """
     from realdiff_enhancer.evaluation.model_arguments import parse_models
+    from realdiff_enhancer.evaluation.other_clean import common_frames, parse_other_clean
     from realdiff_enhancer.evaluation.output import output_folder, run_description, write_results
-    from realdiff_enhancer.evaluation.pairs import load_scene, parse_scene
+    from realdiff_enhancer.evaluation.pairs import SceneArgument, load_scene, parse_scene, thinned
     from realdiff_enhancer.evaluation.runner import EvaluationSettings, evaluate_scene
     from realdiff_enhancer.metrics.two_sample import NETWORK_STEPS
 
     _check(options)
     rows = parse_models(options.models, options.weights)
     scenes = [
-        load_scene(parse_scene(text, options.profile), options.max_frames, options.first, options.last)
-        for text in options.pairs
+        load_scene(parse_scene(text, options.profile), first=options.first, last=options.last) for text in options.pairs
     ]
     if len({scene.name for scene in scenes}) < len(scenes):
         raise ConfigError("two scenes have the same name", where="--pairs", next_step="name them: NAME=DIR")
     device = torch_device(options.device)
     # Models are made before anything slow starts: a wrong name or missing weights show at once.
     models = [[row.create(scene.profile, options.steps, options.device) for row in rows] for scene in scenes]
+    for name, folder in parse_other_clean(options.other_clean, [scene.name for scene in scenes]).items():
+        index = [scene.name for scene in scenes].index(name)
+        other = load_scene(SceneArgument(name, folder, scenes[index].profile.name))
+        scenes[index], perfect = common_frames(scenes[index], other, options.seed)
+        models[index].insert(0, perfect)
+    scenes = [thinned(scene, options.max_frames) for scene in scenes]
     network_steps = NETWORK_STEPS if options.classifier_steps is None else options.classifier_steps
     settings = EvaluationSettings(options.seed, options.resamples, network_steps, device, options.features)
     with output_folder(options.output, options.overwrite) as folder:

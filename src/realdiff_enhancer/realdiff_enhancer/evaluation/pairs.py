@@ -8,7 +8,7 @@ Layout of a folder: ``clean/NNNNNN.png`` (16 bit, 0.1 mm, 0 = unknown), ``noisy/
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -181,9 +181,6 @@ def load_scene(
         )
     frames.sort(key=lambda frame: frame.number)
     frames = _in_range(frames, folder, first, last)
-    if max_frames is not None and max_frames < len(frames):
-        keep = np.unique(np.linspace(0, len(frames) - 1, max_frames).round().astype(int))
-        frames = [frames[i] for i in keep]
     matrix = read_camera_matrix(folder / "K.txt")
     height, width = _read_png(frames[0].clean, CLEAN_UNIT_M).shape
     camera = CameraModel(
@@ -195,7 +192,15 @@ def load_scene(
         cy=matrix[1, 2],
         baseline_m=profile.baseline_m,
     )
-    return Scene(argument.name, folder, profile, camera, tuple(frames))
+    return thinned(Scene(argument.name, folder, profile, camera, tuple(frames)), max_frames)
+
+
+def thinned(scene: Scene, max_frames: int | None) -> Scene:
+    """The scene with at most so many frames, evenly spread; all of them where None."""
+    if max_frames is None or max_frames >= len(scene.frames):
+        return scene
+    keep = np.unique(np.linspace(0, len(scene.frames) - 1, max_frames).round().astype(int))
+    return replace(scene, frames=tuple(scene.frames[i] for i in keep))
 
 
 def _in_range(frames: list[PairFrame], folder: Path, first: int | None, last: int | None) -> list[PairFrame]:
