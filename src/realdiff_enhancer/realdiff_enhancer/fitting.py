@@ -197,6 +197,7 @@ def _train(work: Path, initial: Path, options: FitOptions, report: Callable[[str
         "crop": options.crop,
         "learning_rate": 1e-4,
         "calibration_frames": 8,
+        "calibrate_on": "validation",
         "calibrate_steps": (1, 2, 4, 8),
         "sample_every": 0,
         # Recorded in seconds; compiling takes minutes, which a fit doesn't repay.

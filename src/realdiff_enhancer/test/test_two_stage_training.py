@@ -26,6 +26,7 @@ from realdiff_enhancer.two_stage.networks import as_denoiser  # noqa: E402
 from realdiff_enhancer.two_stage.pipeline import TwoStageModel  # noqa: E402
 from realdiff_enhancer.two_stage.solver import ddim_step  # noqa: E402
 from realdiff_enhancer.two_stage.training import PairStore, TrainConfig, train, train_run  # noqa: E402
+from realdiff_enhancer.two_stage.training.calibration import calibrate  # noqa: E402
 from realdiff_enhancer.two_stage.training.objectives import Distillation  # noqa: E402
 from realdiff_enhancer.two_stage.training.store import draw_batch  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
@@ -77,6 +78,26 @@ def test_a_run_leaves_a_model_that_works(finished: Path) -> None:
         depth = model.enhance(frames(1)).depth
         assert np.array_equal(depth[0, -4:], frames(1).depth[0, -4:])
         assert np.isfinite(depth).any()
+
+
+def test_gain_and_hole_levels_are_measured_on_the_pairs_asked_for(pack: Path, tmp_path: Path) -> None:
+    """By default on those of the training; a model that is fitted on few pairs remembers them."""
+    found = {}
+    for where in ("training", "validation"):
+        config = TrainConfig.model_validate(tiny_training.settings(pack, distil_steps=0, calibrate_on=where))
+        assert train_run(config, tmp_path / where, report=lambda line: None).finished
+        model = load_model(tmp_path / where / "model")
+        assert model.coarse is not None
+        stages = [as_denoiser(network.eval()) for network in (model.coarse, model.fine)]
+        store = PairStore.load(config, torch.device("cpu"), validation=where == "validation")
+        assert store is not None
+        for calibration in model.config.calibration:
+            again = calibrate(store, model.config, *stages, calibration.steps, config.calibration_frames, config.seed)
+            assert again.gain == pytest.approx(calibration.gain, rel=0.02)  # the weights on disk are fp16
+            assert again.hole_offset == pytest.approx(calibration.hole_offset, abs=0.02)
+        found[where] = model.config.calibration
+    assert found["training"] != found["validation"]
+    assert TrainConfig.model_validate(tiny_training.settings(pack)).calibrate_on == "training"
 
 
 @pytest.mark.parametrize("where", ["coarse:3", "fine:2", "few_coarse:4", "few_fine:5"])

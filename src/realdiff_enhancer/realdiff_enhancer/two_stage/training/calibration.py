@@ -65,12 +65,12 @@ def calibrate(
     """Measures the correction for a number of steps.
 
     Args:
-        store: training pairs.
+        store: pairs to measure on.
         config: the model's settings.
         coarse: coarse denoiser; None in a single-stage model.
         fine: fine denoiser.
         steps: sampling steps a stage.
-        frames: training frames of the generated source that are used, spread evenly.
+        frames: frames of the generated source that are used, spread evenly.
         seed: of the samples.
     """
     device = store.clean.device

@@ -70,7 +70,9 @@ class TrainConfig(BaseModel):
         draw_steps: sampler steps of those.
         round_trip_limit: largest allowed ratio of the codec's error to the residual, in any depth bin of a pack.
         calibrate_steps: numbers of sampling steps that are calibrated after training.
-        calibration_frames: training frames used for that; 0 for none.
+        calibration_frames: frames used for that; 0 for none.
+        calibrate_on: which ones. A model of many pairs has the same variance on its training frames as on others; one
+            that is fine-tuned on a few remembers them, and needs frames that it hasn't seen.
         validation_frames: validation frames on which every one of these numbers of steps is looked at; 0 for none.
         precision: of the networks in training on a GPU.
         acceleration: "graphs" records the network as CUDA graphs, "compile" fuses kernels by torch.compile, "none";
@@ -107,6 +109,7 @@ class TrainConfig(BaseModel):
     round_trip_limit: float = Field(0.35, gt=0)
     calibrate_steps: tuple[int, ...] = (1, 2, 4, 8, 50)
     calibration_frames: int = Field(0, ge=0)
+    calibrate_on: Literal["training", "validation"] = "training"
     validation_frames: int = Field(0, ge=0)
     precision: Literal["bf16", "fp16", "no"] = "bf16"
     acceleration: Literal["none", "graphs", "compile"] = "none"

@@ -195,7 +195,7 @@ class _Run:
         networks = Trained(coarse, fine, few)
         model = with_style(model, self.store)
         if session.accelerator.is_main_process:
-            model = calibrated(model, networks, self.store, session)
+            model = calibrated(model, networks, self._calibration_store(), session)
             for row in validated(model, networks, self.validation, session):
                 self.curves.history.append(row)
         if session.accelerator.is_main_process:
@@ -206,6 +206,12 @@ class _Run:
             partial.rename(self.folder / "model")
         session.accelerator.wait_for_everyone()
         return model
+
+    def _calibration_store(self) -> PairStore:
+        """The pairs that gain and hole levels are measured on; training pairs where there are no others."""
+        if self.config.calibrate_on == "validation" and self.validation is not None:
+            return self.validation
+        return self.store
 
     def _initial(self) -> tuple[nn.Module | None, nn.Module | None]:
         """Networks of the model that is fine-tuned, if any."""
