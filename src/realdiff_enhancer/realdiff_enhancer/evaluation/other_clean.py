@@ -22,6 +22,8 @@ from realdiff_enhancer.models.base import DepthFrames, EnhancedFrames
 
 #: Its row in the tables.
 OTHER_CLEAN = "other_clean"
+#: Pixels that both folders must have of the same recorded image: one may leave out what is too far away.
+_SHARED = 0.9
 
 
 @dataclass
@@ -29,14 +31,14 @@ class OtherCleanModel:
     """Gives every frame of a scene the error that the camera has against the clean depth of another scene.
 
     Attributes:
-        scene: pairs of the same recording with clean depth made otherwise.
-        seed: of the evaluation, which tells the frames.
-        frames: index in `scene` by the seed of the frame.
+        scene: the pairs that models are measured on.
+        other: pairs of the same recording with clean depth made otherwise.
+        frames: index in `scene` and in `other` by the seed of a frame.
     """
 
     scene: Scene
-    seed: int
-    frames: dict[int, int]
+    other: Scene
+    frames: dict[int, tuple[int, int]]
     name: str = OTHER_CLEAN
     history: int = 0
     uses_colour: bool = False
@@ -45,7 +47,7 @@ class OtherCleanModel:
     @property
     def settings(self) -> dict[str, Any]:
         """The data that it takes the errors from."""
-        return {"pairs": self.scene.digest()}
+        return {"pairs": self.other.digest()}
 
     def enhance(self, frames: DepthFrames) -> EnhancedFrames:
         """Clean depth of a frame with the camera's error in disparity; see the module.
@@ -58,8 +60,8 @@ class OtherCleanModel:
         )
 
     def _one(self, clean: NDArray[np.float32], seed: int, frames: DepthFrames) -> NDArray[np.float32]:
-        index = self.frames[seed]
-        recorded, other = self.scene.noisy(index), self.scene.clean(index)
+        index, theirs = self.frames[seed]
+        recorded, other = self.scene.noisy(index), self.other.clean(theirs)
         factor = np.float32(frames.camera.disparity_factor)
         with np.errstate(divide="ignore", invalid="ignore"):
             moved = factor / (factor / clean + factor / recorded - factor / other)
@@ -89,7 +91,7 @@ def common_frames(scene: Scene, other: Scene, seed: int) -> tuple[Scene, OtherCl
         )
     kept = replace(scene, frames=frames)
     for index, frame in enumerate(frames):
-        if not np.array_equal(kept.noisy(index), other.noisy(theirs[frame.number]), equal_nan=True):
+        if not _same_recording(kept.noisy(index), other.noisy(theirs[frame.number])):
             raise ConfigError(
                 "the two folders of pairs are not of the same recording",
                 where=other.folder,
@@ -97,8 +99,18 @@ def common_frames(scene: Scene, other: Scene, seed: int) -> tuple[Scene, OtherCl
                 got=f"another image for frame {frame.number}",
                 next_step="make pairs of the same recording",
             )
-    indices = {seeds_of(frame, seed, 0)[0]: theirs[frame.number] for frame in frames}
-    return kept, OtherCleanModel(other, seed, indices)
+    seeds = [seeds_of(frame, seed, 0)[0] for frame in frames]
+    pairs = [(index, theirs[frame.number]) for index, frame in enumerate(frames)]
+    return kept, OtherCleanModel(kept, other, dict(zip(seeds, pairs, strict=True)))
+
+
+def _same_recording(recorded: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
+    """Whether two recorded images are equal, some pixels apart that one of the folders leaves out."""
+    if recorded.shape != other.shape:
+        return False
+    both = np.isfinite(recorded) & np.isfinite(other)
+    either = np.isfinite(recorded) | np.isfinite(other)
+    return bool(both.sum() >= _SHARED * either.sum() and np.array_equal(recorded[both], other[both]))
 
 
 def parse_other_clean(texts: Sequence[str], scenes: Sequence[str]) -> dict[str, Path]:
