@@ -85,7 +85,8 @@ class Pipeline:
     def __exit__(self, *_: object) -> None:
         """Waits for the other threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-        self._helpers.shutdown(wait=True, cancel_futures=True)
+        # what the model has computed is still encoded and noted, for a run that is continued
+        self._helpers.shutdown(wait=True)
 
     def run(self, on_frames: Callable[[int], None]) -> None:
         """Takes the whole bag through."""
@@ -154,7 +155,7 @@ class Pipeline:
             raise
         # a task a thread, not a frame: handing over takes this thread's time
         return [
-            self._helpers.submit(self._encode, batch, range(first, len(promises), _HELPERS), draws, promises)
+            self._helpers.submit(self._encode, batch, range(first, len(promises), _HELPERS), clean, draws, promises)
             for first in range(min(_HELPERS, len(promises)))
         ]
 
@@ -175,6 +176,7 @@ class Pipeline:
         self,
         batch: Batch,
         positions: range,
+        clean: NDArray[np.float32],
         draws: list[NDArray[np.float32] | None],
         promises: list[Future[list[bytes]]],
     ) -> None:
@@ -184,7 +186,7 @@ class Pipeline:
             try:
                 messages = []
                 for draw, noisy in enumerate(draws):
-                    message = frame.image.raw if noisy is None else frame.enhanced(noisy[position])
+                    message = frame.image.raw if noisy is None else frame.enhanced(clean[position], noisy[position])
                     data = None if noisy is None else frame.image.data_of(message)
                     self._journal.add((batch.stream, frame.index, draw), data)
                     messages.append(message)

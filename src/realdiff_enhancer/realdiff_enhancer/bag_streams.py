@@ -63,18 +63,17 @@ def colour_topic_for(reader: BagReader, depth_topic: str, frame_id: str, size: t
 
 @dataclass
 class Frame:
-    """A depth image that waits for its noise; `clean` are its pixels in metres, NaN where invalid."""
+    """A depth image that waits for its noise."""
 
     image: SerializedImage
     pixels: NDArray[np.generic]
-    clean: NDArray[np.float32]
     index: int
     previous_stamps: tuple[int, ...]
     colour: NDArray[np.uint8] | None = None
 
-    def enhanced(self, noisy: NDArray[np.float32]) -> bytes:
-        """The image's message with noisy depth [H,W], metres; see `encode_like`."""
-        return self.image.with_pixels(encode_like(self.pixels, self.image.encoding, self.clean, noisy))
+    def enhanced(self, clean: NDArray[np.float32], noisy: NDArray[np.float32]) -> bytes:
+        """The image's message with noise: both [H,W], metres; see `encode_like`."""
+        return self.image.with_pixels(encode_like(self.pixels, self.image.encoding, clean, noisy))
 
 
 @dataclass
@@ -85,6 +84,12 @@ class Batch:
     topic: str
     camera: CameraModel
     frames: list[Frame] = field(default_factory=list)
+    _clean: list[NDArray[np.float32]] = field(default_factory=list)
+
+    def append(self, frame: Frame) -> None:
+        """Adds a frame; its depth is converted while the rest of the batch is read."""
+        self.frames.append(frame)
+        self._clean.append(depth_to_metres(frame.pixels, frame.image.encoding))
 
     def seeds(self, seed: int, draw: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Seeds of the frames, and of those before the first."""
@@ -95,8 +100,9 @@ class Batch:
         )
 
     def depth(self) -> NDArray[np.float32]:
-        """Clean depth of the frames, float32 [N,H,W], metres, NaN where invalid."""
-        return np.stack([frame.clean for frame in self.frames])
+        """Clean depth of the frames, float32 [N,H,W], metres, NaN where invalid; to be taken once."""
+        clean, self._clean = self._clean, []
+        return np.stack(clean)
 
     def colour(self) -> NDArray[np.uint8] | None:
         """Colour of the frames, uint8 [N,H,W,3]; None where one lacks it."""
@@ -192,8 +198,7 @@ class DepthStream:
         colour = self._colour
         if colour is not None and colour.shape[:2] != (image.height, image.width):
             colour = None
-        clean = depth_to_metres(pixels, image.encoding)
-        frame = Frame(image, pixels, clean, self._count, tuple(self._stamps), colour)
+        frame = Frame(image, pixels, self._count, tuple(self._stamps), colour)
         self._count += 1
         self._stamps.append(image.stamp_ns)
         return frame
@@ -220,7 +225,7 @@ class DepthStream:
             ready += self.flush()
         if self._batch is None:
             self._batch = Batch(self._number, self.topic, self._camera)
-        self._batch.frames.append(frame)
+        self._batch.append(frame)
         if len(self._batch.frames) >= size:
             ready += self.flush()
         return ready

@@ -169,9 +169,14 @@ def _over_time(
     except DepthError as error:
         report(f"noise over time stays as it was: {error.what}")
         return None
+    before, after = found.misfit
+    if not after < before:  # NaN: nothing to compare
+        misses = f"the fit misses the camera's by {after:.3f}, the model by {before:.3f}"
+        report(f"noise over time stays as it was: {misses}")
+        return None
     share, correlation = found.setting.static_share, found.setting.correlation
     set_temporal(model, fitted.with_temporal(share, correlation).config.temporal)
-    setting, (before, after) = f"fixed share {share:.2f}, correlation {correlation:.2f}", found.misfit
+    setting = f"fixed share {share:.2f}, correlation {correlation:.2f}"
     report(f"noise over time: {setting}; misfit {before:.3f} -> {after:.3f}")
     return found
 

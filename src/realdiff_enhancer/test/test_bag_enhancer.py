@@ -335,6 +335,30 @@ def test_scene_of_the_tests_covers_every_kind_of_pixel() -> None:
     assert {0, 150, 600, 6000} <= set(np.unique(depth).tolist())
 
 
+@pytest.mark.timeout(60)
+def test_a_journal_that_fails_ends_the_run_and_keeps_what_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frames are noted by helper threads: the error must reach the caller, and nothing may wait for ever."""
+    source = write_episode(tmp_path / "in", "mcap", frames=20)
+    options = EnhanceOptions(model="gaussian", batch=6)
+    model = create_model("gaussian", profile=PROFILE)
+    enhance(source, tmp_path / "whole", model, PROFILE, options)
+    add = Journal.add
+
+    def failing(journal: Journal, key: tuple[int, int, int], payload: bytes | None) -> None:
+        if key[1] == 8:
+            raise OutputError("the disk is full", where=journal.folder)
+        add(journal, key, payload)
+
+    with monkeypatch.context() as patch, pytest.raises(OutputError, match="disk is full"):
+        patch.setattr(Journal, "add", failing)
+        enhance(source, tmp_path / "out", model, PROFILE, options)
+    result = enhance(source, tmp_path / "out", model, PROFILE, replace(options, resume=True))
+    assert result.resumed >= 7  # the batch before that frame, and more or less of its own
+    assert read_all(tmp_path / "out") == read_all(tmp_path / "whole")
+
+
 def test_journal_takes_frames_from_several_threads(tmp_path: Path) -> None:
     folder, job = tmp_path / ".out.job", {"model": "gaussian"}
     pixels = {(0, number, 0): bytes([number]) * (1000 + 37 * number) for number in range(64)}

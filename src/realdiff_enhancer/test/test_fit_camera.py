@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -145,6 +146,31 @@ def test_a_camera_at_rest_shows_how_noise_behaves_over_time(
     assert "a share of 0.38 never changes" in _text(page) and "by 0.300 with" in _text(page)
     record = json.loads((folder / "weights" / "two_stage_my_d435" / "fit.json").read_text())
     assert record["temporal"] == {"static_share": 0.375, "correlation": 0.25}
+
+
+@pytest.mark.filterwarnings("ignore:Mean of empty slice")
+@pytest.mark.parametrize("after", [0.3, float("nan")])
+def test_a_fit_over_time_that_does_not_help_is_left_out(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: float
+) -> None:
+    from realdiff_enhancer.evaluation import temporal_fit
+    from realdiff_enhancer.evaluation.temporal_fit import TemporalFit
+    from realdiff_enhancer.metrics.temporal import FixedAndAr1
+
+    from realdiff_enhancer import fitting
+
+    def found(name: str, *_: object) -> TemporalFit:
+        lags, setting, camera = np.array([1, 2]), FixedAndAr1(0.375, 0.25), np.array([0.6, 0.5])
+        before, worse = camera + 0.2, camera + after
+        return TemporalFit(name, "x", lags, camera, camera, camera, camera, setting, (setting, setting), before, worse)
+
+    monkeypatch.setattr(temporal_fit, "fit_temporal", found)
+    shutil.copytree(tiny_model, tmp_path / "model")
+    lines: list[str] = []
+    options = FitOptions(name="x", base=camera_profile("d435"))
+    assert fitting._over_time(clip(12), tmp_path / "model", options, lines.append) is None
+    assert (tmp_path / "model" / "config.json").read_bytes() == (tiny_model / "config.json").read_bytes()
+    assert lines == [f"noise over time stays as it was: the fit misses the camera's by {after:.3f}, the model by 0.200"]
 
 
 def _text(page: str) -> str:

@@ -64,8 +64,8 @@ def build_parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=DIR",
         help="for the scene NAME, pairs of the same recording with clean depth made otherwise: adds the row "
-        "other_clean, the camera's own error measured there and put on the scene's clean depth (what a perfect model "
-        "would get); only frames that both have are used",
+        "other_clean, the camera's own error measured there and put on the scene's clean depth (a lower bound for any "
+        "model); only frames that both have are used",
     )
     arguments.add_argument("--profile", default="d435", help="camera profile of scenes that name none (default: d435)")
     arguments.add_argument(

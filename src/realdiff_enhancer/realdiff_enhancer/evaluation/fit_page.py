@@ -51,7 +51,8 @@ def fit_page(result: FitResult, command: str) -> str:
     text = ", ".join(f"{name} {with_interval(estimate, 3)}" for name, estimate in tests)
     facts = (
         f"{result.pairs} pairs from the recording ({result.method or 'made before'}); compared on "
-        f"{result.validation} of them that were not trained on (gain and hole levels were measured there). "
+        f"{result.validation} of them that were not trained on (gain and hole levels were measured there, so σ and "
+        "holes look better than elsewhere). "
         f"Nearer in {better} of {counted} distances. "
         f"A classifier on crop statistics tells generated from real with accuracy {text}; 0.5 is perfect."
     )

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from realdiff_enhancer.evaluation.other_clean import OTHER_CLEAN
 from realdiff_enhancer.evaluation.runner import REAL, SceneResult, SourceResult
 from realdiff_enhancer.evaluation.scores import SCORES
 from realdiff_enhancer.metrics.bins import CORRELATION_LAGS, DEPTH_BINS, EDGE_BINS, INCIDENCE_BINS
@@ -121,7 +122,9 @@ _METHOD = (
     "Brackets hold 95 % intervals from a bootstrap over blocks of five consecutive frames: they say how far this "
     "scene's frames determine a number, not how it varies over scenes. Pixels without clean depth take part in "
     "nothing. "
-    "Every model's output is rounded to whole millimetres like the recorded depth. The best model is bold."
+    "Every model's output is rounded to whole millimetres like the recorded depth. The best model is bold. A row "
+    "`other_clean` is no model but a lower bound: the camera's own error and holes of the same frames, the error "
+    "measured against other clean depth."
 )
 
 
@@ -169,11 +172,13 @@ def _best(
     rows = [[source.name] for source in models]
     for getter, digits, more in columns:
         estimates = [getter(source) for source in models]
-        finite = [e.value for e in estimates if e is not None and math.isfinite(e.value)]
+        named = zip(models, estimates, strict=True)
+        finite = [e.value for m, e in named if e is not None and math.isfinite(e.value) and m.name != OTHER_CLEAN]
         best = (max(finite) if more else min(finite)) if finite else None
         for row, estimate in zip(rows, estimates, strict=True):
             text = _EMPTY if estimate is None else with_interval(estimate, digits)
-            row.append(f"**{text}**" if estimate is not None and len(models) > 1 and estimate.value == best else text)
+            bold = estimate is not None and len(models) > 1 and estimate.value == best and row[0] != OTHER_CLEAN
+            row.append(f"**{text}**" if bold else text)
     return rows
 
 
@@ -246,7 +251,7 @@ def _per_sample_table(result: SceneResult) -> list[str]:
     header = ["model", *(title for _, title, _ in _PER_SAMPLE), "frames/s"]
     rows = _best(_models(result), columns)
     for row, source in zip(rows, _models(result), strict=True):
-        speed = source.frames_per_second
+        speed = None if source.name == OTHER_CLEAN else source.frames_per_second
         row.append(_EMPTY if speed is None else f"{speed:.0f}" if speed >= 100 else f"{speed:.2f}")
     return table("Against the one real frame", note, header, rows)
 

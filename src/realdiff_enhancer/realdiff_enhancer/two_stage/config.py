@@ -154,7 +154,7 @@ class HoleConfig(_Strict):
 
 
 class StepCalibration(_Strict):
-    """Correction of what a number of steps gets wrong on the training frames, measured after training.
+    """Correction of what a number of steps gets wrong, measured after training.
 
     Attributes:
         steps: sampling steps a stage.

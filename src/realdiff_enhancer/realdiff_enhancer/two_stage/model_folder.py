@@ -184,7 +184,7 @@ def set_temporal(folder: Path, temporal: TemporalConfig) -> None:
     """Gives a model folder other settings of the noise over time; the weights stay.
 
     Raises:
-        ConfigError: the folder lacks a file, or the settings don't fit.
+        ConfigError: the folder lacks a file, or its settings can't be read.
     """
     config, hashes = _read_config(folder)
     _write_config(folder, config.model_copy(update={"temporal": temporal}), hashes)

@@ -4,7 +4,7 @@
 2. The trained stage I is *sampled* on the training frames.
 3. Stage II on what the samples leave, weighted by the predicted discrepancy.
 4. Both stages are distilled to few sampling steps.
-5. What is left is measured against the training frames, and the model folder is written.
+5. What is left is measured against real frames (`calibrate_on`), and the model folder is written.
 
 Each stage leaves its result in the run's folder; a run that is started again goes on where it was.
 """
