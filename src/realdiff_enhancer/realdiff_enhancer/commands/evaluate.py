@@ -145,8 +145,8 @@ def evaluate(options: argparse.Namespace, command: str) -> int:
     for name, folder in parse_other_clean(options.other_clean, [scene.name for scene in scenes]).items():
         index = [scene.name for scene in scenes].index(name)
         other = load_scene(SceneArgument(name, folder, scenes[index].profile.name))
-        scenes[index], perfect = common_frames(scenes[index], other, options.seed)
-        models[index].insert(0, perfect)
+        scenes[index], bound = common_frames(scenes[index], other, options.seed)
+        models[index].insert(0, bound)
     scenes = [thinned(scene, options.max_frames) for scene in scenes]
     network_steps = NETWORK_STEPS if options.classifier_steps is None else options.classifier_steps
     settings = EvaluationSettings(options.seed, options.resamples, network_steps, device, options.features)

@@ -1,8 +1,8 @@
 """What a number of sampling steps gets wrong, and the correction that is saved with the model.
 
 Few steps lose variance, and networks round hole rates towards what is frequent. Both are measured against real frames
-(`TrainConfig.calibrate_on`): the robust σ of the residual away from depth edges gives a gain, the hole rates by nearness
-to an edge give levels of the hole field.
+(`TrainConfig.calibrate_on`): the robust σ of the residual away from depth edges gives a gain, the hole rates by
+proximity to an edge give levels of the hole field.
 """
 
 from __future__ import annotations
