@@ -40,8 +40,8 @@ SIZE = (480, 640)
 # What the project asks for on two cores: bag to bag without a model, frames/s; a live camera's rate, nothing lost.
 BAG_TARGET_FPS = 150.0
 LIVE_RATE_HZ = 30.0
-# Bag to bag may take so much longer than the model alone.
-OVERHEAD_TARGET_PCT = 10.0
+# Bag to bag may take so many times as long as the model alone.
+OVERHEAD_TARGET_RATIO = 1.1
 # A recording of 20 s; a network takes seconds a frame on a CPU, where few frames, once, are enough.
 OVERHEAD_FRAMES, OVERHEAD_CPU_FRAMES = 600, 4
 FRAME_TARGET_MS = 20.0
@@ -263,8 +263,8 @@ def _overhead(folder: Path, profile: CameraProfile, frames: int) -> Figure:
             model.enhance(batch)
         alone.append(time.perf_counter() - begin)
         whole.append(bag_to_bag(model, number))
-    label = f"bag to bag beyond the model alone, two_stage on {device}, {frames} frames"
-    return _figure(label, 100 * (min(whole) / min(alone) - 1), "%", OVERHEAD_TARGET_PCT)
+    label = f"time from bag to bag against the model alone, two_stage on {device}, {frames} frames"
+    return _figure(label, min(whole) / min(alone), "times", OVERHEAD_TARGET_RATIO)
 
 
 def _node(frames: int) -> Iterator[Figure]:

@@ -40,7 +40,9 @@ def test_bench_prints_figures_in_the_agreed_form() -> None:
     assert result.returncode == 0, result.stderr
     figures = json.loads(result.stdout)
     assert len(figures) == 10
-    assert any("beyond the model alone" in figure["name"] and figure["unit"] == "%" for figure in figures)
+    assert any(
+        "from bag to bag against the model alone" in figure["name"] and figure["unit"] == "times" for figure in figures
+    )
     for figure in figures:
         assert set(figure) == {"name", "value", "unit", "baseline", "ratio", "command"}
         assert figure["value"] > 0 and figure["command"].startswith("ros2 run ")
