@@ -289,6 +289,7 @@ def test_models_may_have_labels_steps_and_weights() -> None:
         (["disparity@4"], [], "doesn't sample in steps"),
         (["x=none@1"], [], "doesn't sample in steps"),
         (["real=two_stage"], [], "name of the camera"),
+        (["other_clean=two_stage"], [], "name of the lower bound"),
         (["two_stage=disparity"], [], "name of another model"),
         (["a=none", "a=gaussian"], [], "named twice"),
         (["two_stage@4", "two_stage@4"], [], "named twice"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import re
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from realdiff_core.errors import ConfigError, DepthError, RealdiffError
 from realdiff_enhancer.commands.fit_camera import _keep, build_parser, fit_camera
 from realdiff_enhancer.commands.make_pairs import run as make_pairs
 from realdiff_enhancer.data.pair_folder import PairFolderWriter, PairMeta, load_folder, read_meta
-from realdiff_enhancer.data.pair_maker import DepthSequence, PairCandidate
+from realdiff_enhancer.data.pair_maker import PairCandidate
 from realdiff_enhancer.data.pair_quality import PairStatistics
 from realdiff_enhancer.data.sequence import SequenceOptions
 from realdiff_enhancer.evaluation.fit_page import fit_page
@@ -102,79 +101,6 @@ def test_from_recording_to_enhanced_bag(tmp_path: Path, tiny_model: Path, monkey
     assert provenance.enhancement.weights_sha256 == fitted != start
     with pytest.raises(ConfigError, match="exists"):
         save_profile(result, "", folder, overwrite=False)
-
-
-def test_a_camera_at_rest_shows_how_noise_behaves_over_time(
-    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is found is written beside the weights, which stay, and on the card; the clip is the first frames."""
-    from realdiff_enhancer.evaluation import temporal_fit
-    from realdiff_enhancer.evaluation.temporal_fit import TemporalFit
-    from realdiff_enhancer.metrics.temporal import FixedAndAr1
-    from realdiff_enhancer.two_stage.pipeline import TwoStageModel
-
-    clips: list[DepthSequence] = []
-    lags = np.array([1, 2])
-
-    def found(name: str, sequence: DepthSequence, *_: object) -> TemporalFit:
-        clips.append(sequence)
-        setting, half = FixedAndAr1(0.375, 0.25), FixedAndAr1(0.3, 0.2)
-        values = ((0.6, 0.5), (0.0, 1.0), (0.1, 1.0), (0.5, 0.4), (0.9, 0.8), (0.6, 0.6))
-        camera, noise, response, needed, before, after = map(np.array, values)
-        return TemporalFit(name, "x", lags, camera, noise, response, needed, setting, (half, half), before, after)
-
-    monkeypatch.setattr(temporal_fit, "fit_temporal", found)
-    monkeypatch.setattr("realdiff_enhancer.fitting_pairs.CLIP_FRAMES", 11)
-    (tmp_path / "work").mkdir()
-    options = FitOptions(
-        name="my_d435", base=camera_profile("d435"), steps=2, initial=tiny_model, batch=2, crop=(64, 64), train=TINY
-    )
-    lines: list[str] = []
-    raw, reading = recording(tmp_path / "raw"), SequenceOptions(baseline_m=0.05)
-    result = fit(raw, reading, options, tmp_path / "work", lines.append)
-    assert [(len(clip.depths_m), list(clip.numbers)) for clip in clips] == [(11, list(range(11)))]
-    assert "noise over time: fixed share 0.38, correlation 0.25; misfit 0.300 -> 0.071" in lines
-    temporal, start = (
-        json.loads((path / "config.json").read_text())["temporal"] for path in (result.model, tiny_model)
-    )
-    assert (temporal["static_share"], temporal["correlation"]) == (0.375, 0.25)
-    assert temporal["surface_step_px"] == start["surface_step_px"]
-    assert TwoStageModel.from_pretrained(result.model, steps=2).config.temporal.static_share == 0.375
-    folder = tmp_path / "home"
-    page = fit_page(result, "fit_camera …")
-    save_profile(result, page, folder, overwrite=False)
-    assert "a share of 0.38 never changes" in _text(page) and "by 0.300 with" in _text(page)
-    record = json.loads((folder / "weights" / "two_stage_my_d435" / "fit.json").read_text())
-    assert record["temporal"] == {"static_share": 0.375, "correlation": 0.25}
-
-
-@pytest.mark.filterwarnings("ignore:Mean of empty slice")
-@pytest.mark.parametrize("after", [0.3, float("nan")])
-def test_a_fit_over_time_that_does_not_help_is_left_out(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: float
-) -> None:
-    from realdiff_enhancer.evaluation import temporal_fit
-    from realdiff_enhancer.evaluation.temporal_fit import TemporalFit
-    from realdiff_enhancer.metrics.temporal import FixedAndAr1
-
-    from realdiff_enhancer import fitting
-
-    def found(name: str, *_: object) -> TemporalFit:
-        lags, setting, camera = np.array([1, 2]), FixedAndAr1(0.375, 0.25), np.array([0.6, 0.5])
-        before, worse = camera + 0.2, camera + after
-        return TemporalFit(name, "x", lags, camera, camera, camera, camera, setting, (setting, setting), before, worse)
-
-    monkeypatch.setattr(temporal_fit, "fit_temporal", found)
-    shutil.copytree(tiny_model, tmp_path / "model")
-    lines: list[str] = []
-    options = FitOptions(name="x", base=camera_profile("d435"))
-    assert fitting._over_time(clip(12), tmp_path / "model", options, lines.append) is None
-    assert (tmp_path / "model" / "config.json").read_bytes() == (tiny_model / "config.json").read_bytes()
-    assert lines == [f"noise over time stays as it was: the fit misses the camera's by {after:.3f}, the model by 0.200"]
-
-
-def _text(page: str) -> str:
-    return " ".join(_Page(page).text.split())
 
 
 def test_pairs_made_before_give_the_same_fit(tmp_path: Path, tiny_model: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from realdiff_core.errors import ConfigError
 
+from realdiff_enhancer.evaluation.other_clean import OTHER_CLEAN
 from realdiff_enhancer.evaluation.runner import REAL
 from realdiff_enhancer.models.registry import create_model, model_names, samples_in_steps
 
@@ -96,8 +97,8 @@ def _parse_model(text: str) -> ModelArgument:
     name, at, number = rest.partition("@")
     if not name or not _LABEL.fullmatch(label) or (at and not re.fullmatch(r"[1-9][0-9]{0,8}", number)):
         raise ConfigError("a model can't be read", where=where, expected=f"{_FORM}; steps ≥ 1", got=text)
-    if label == REAL or (label != name and label in model_names()):
-        owner = "the camera" if label == REAL else "another model"
+    if label in (REAL, OTHER_CLEAN) or (label != name and label in model_names()):
+        owner = {REAL: "the camera", OTHER_CLEAN: "the lower bound"}.get(label, "another model")
         raise ConfigError(f"the label is the name of {owner}", where=where, got=label, next_step="choose another label")
     if at and name in model_names() and not samples_in_steps(name):
         raise ConfigError(
