@@ -1,15 +1,19 @@
-"""One bag on its way through a model: read, computed batch by batch in a second thread, written in order.
+"""One bag on its way through a model: read in one thread, computed batch by batch, written in the caller's.
 
-Helper threads make the messages, so that the model doesn't wait for them.
+A model on a GPU is given a batch while it still computes the one before; helper threads convert depth and make the
+messages.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -25,13 +29,13 @@ from realdiff_core.topics import PROVENANCE
 from realdiff_enhancer.bag_streams import Batch, DepthStream
 from realdiff_enhancer.job import EnhanceOptions
 from realdiff_enhancer.journal import Journal
-from realdiff_enhancer.models.base import DepthFrames, DepthModel
+from realdiff_enhancer.models.base import DepthFrames, DepthModel, EnhancedFrames
 
 __all__ = ["Pipeline", "restamp_provenance"]
 
 _PROVENANCE_TYPE = "realdiff_msgs/msg/Provenance"
 _MAX_WAITING_BYTES = 192 << 20
-_MAX_BATCHES = 3  # being computed, or waiting for it or for their messages
+_MAX_BATCHES = 4  # being computed, or waiting for it or for their messages
 _HELPERS = 4
 
 
@@ -70,11 +74,15 @@ class Pipeline:
             if stream.colour_topic:
                 self._by_colour.setdefault(stream.colour_topic, []).append(stream)
         self._numbers = {topic: number for number, topic in enumerate(streams)}
-        self._waiting: deque[_Slot] = deque()
+        self._waiting: SimpleQueue[_Slot | None] = SimpleQueue()  # to be written; None ends it
         self._waiting_bytes = 0
-        self._running: deque[Future[list[Future[None]]]] = deque()
+        self._room = threading.Condition()
+        self._stopped = False
+        self._running: deque[Future[Future[list[Future[None]]]]] = deque()
         self._promises: dict[tuple[str, int], Future[list[bytes]]] = {}
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="enhance")
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="read")
+        self._computing = ThreadPoolExecutor(1, thread_name_prefix="enhance")
+        self._finishing = ThreadPoolExecutor(1, thread_name_prefix="finish")
         self._helpers = ThreadPoolExecutor(min(_HELPERS, os.cpu_count() or 1), thread_name_prefix="encode")
         self.frames = 0
 
@@ -83,47 +91,79 @@ class Pipeline:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Waits for the other threads."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Stops the other threads and waits for them."""
+        with self._room:
+            self._stopped = True
+            self._room.notify()
+        self._reading.shutdown(wait=True)
+        self._computing.shutdown(wait=True, cancel_futures=True)
+        self._finishing.shutdown(wait=True)
         # what the model has computed is still encoded and noted, for a run that is continued
         self._helpers.shutdown(wait=True)
 
     def run(self, on_frames: Callable[[int], None]) -> None:
         """Takes the whole bag through."""
+        reading = self._reading.submit(self._read)
+        while (slot := self._waiting.get()) is not None:
+            self._write(slot, on_frames)
+            with self._room:
+                self._waiting_bytes -= self._cost(slot.raw)
+                self._room.notify()
+        reading.result()
+
+    def _read(self) -> None:
+        """Reads the bag to its end and has its depth computed; runs in a thread of its own."""
         guard = StampGuard(self._reader.path)
-        for raw in self._reader.messages():
-            stream = self._streams.get(raw.topic)
-            if stream is not None:
-                self._depth(stream, raw, guard)
-            else:
-                for other in self._by_info.get(raw.topic, ()):
-                    other.see_camera_info(raw)
-                for other in self._by_colour.get(raw.topic, ()):
-                    other.see_colour(raw)
-                self._waiting.append(_Slot(raw))
-            self._waiting_bytes += self._cost(raw)
-            if self._waiting_bytes > _MAX_WAITING_BYTES:
-                self._flush()
-            self._write(on_frames, all_of_it=self._waiting_bytes > _MAX_WAITING_BYTES)
-        self._flush()
-        self._write(on_frames, all_of_it=True)
+        try:
+            for raw in self._reader.messages():
+                if self._stopped:
+                    return
+                stream = self._streams.get(raw.topic)
+                if stream is not None:
+                    self._depth(stream, raw, guard)
+                else:
+                    for other in self._by_info.get(raw.topic, ()):
+                        other.see_camera_info(raw)
+                    for other in self._by_colour.get(raw.topic, ()):
+                        other.see_colour(raw)
+                    self._waiting.put(_Slot(raw))
+                self._make_room(self._cost(raw))
+            self._flush()
+        except BaseException as error:
+            # the caller waits for these
+            for promise in self._promises.values():
+                promise.set_exception(error)
+            raise
+        finally:
+            self._waiting.put(None)
 
     def _cost(self, raw: RawMessage) -> int:
         """Memory of a message that waits, its results included, bytes."""
         return len(raw.data) * (1 + self._options.draws if raw.topic in self._streams else 1)
 
+    def _make_room(self, more: int) -> None:
+        """Counts bytes that wait to be written, and waits where they are too many."""
+        with self._room:
+            self._waiting_bytes += more
+            if self._waiting_bytes <= _MAX_WAITING_BYTES:
+                return
+        self._flush()  # what waits in a batch would never be written
+        with self._room:
+            self._room.wait_for(lambda: self._stopped or self._waiting_bytes <= _MAX_WAITING_BYTES)
+
     def _depth(self, stream: DepthStream, raw: RawMessage, guard: StampGuard) -> None:
         frame = stream.frame(raw)
         guard.check(raw.topic, frame.image.stamp_ns)
         promise: Future[list[bytes]] = Future()
-        self._waiting.append(_Slot(raw, promise))
         number = self._numbers[raw.topic]
         keys = [(number, frame.index, draw) for draw in range(self._options.draws)]
         if all(key in self._journal for key in keys):
             pixels = [self._journal.get(key) for key in keys]
             promise.set_result([raw.data if data is None else frame.image.with_data(data) for data in pixels])
+            self._waiting.put(_Slot(raw, promise))
             return
         self._promises[raw.topic, frame.index] = promise
+        self._waiting.put(_Slot(raw, promise))
         # a GPU takes as long for a part of its batch as for the whole
         together = max(self._options.batch, getattr(self._model, "preferred_batch", 1))
         for batch in stream.add(frame, together):
@@ -136,41 +176,76 @@ class Pipeline:
 
     def _submit(self, batch: Batch) -> None:
         while len(self._running) >= _MAX_BATCHES:
-            for encoded in self._running.popleft().result():
+            for encoded in self._running.popleft().result().result():
                 encoded.result()
+        clean = batch.empty_depth()
+        converted = [self._helpers.submit(batch.convert, part, clean) for part in _parts(len(batch.frames))]
         promises = [self._promises.pop((batch.topic, frame.index)) for frame in batch.frames]
-        depth = self._helpers.submit(batch.depth)
-        self._running.append(self._pool.submit(self._compute, batch, depth, promises))
+        self._running.append(self._computing.submit(self._compute, batch, clean, converted, promises))
 
     def _compute(
-        self, batch: Batch, depth: Future[NDArray[np.float32]], promises: list[Future[list[bytes]]]
+        self,
+        batch: Batch,
+        clean: NDArray[np.float32],
+        converted: list[Future[None]],
+        promises: list[Future[list[bytes]]],
+    ) -> Future[list[Future[None]]]:
+        """Begins to enhance a batch; runs in a thread of its own, and so does what follows."""
+        with self._telling(promises), self._naming(batch):
+            for part in converted:
+                part.result()
+            colour = batch.colour()
+            draws = [self._begin(batch, clean, colour, draw) for draw in range(self._options.draws)]
+        return self._finishing.submit(self._finish, batch, clean, draws, promises)
+
+    def _begin(
+        self, batch: Batch, clean: NDArray[np.float32], colour: NDArray[np.uint8] | None, draw: int
+    ) -> Callable[[], EnhancedFrames]:
+        """Begins one draw of a batch; what it returns waits for it."""
+        seeds, previous = batch.seeds(self._options.seed, draw)
+        fixed = stream_seed(self._options.seed, batch.topic, draw)
+        frames = DepthFrames(clean, colour, batch.camera, seeds, previous, fixed)
+        begin = getattr(self._model, "begin", None)
+        if begin is not None:
+            result: Callable[[], EnhancedFrames] = begin(frames)
+            return result
+        enhanced = self._model.enhance(frames)
+        return lambda: enhanced
+
+    def _finish(
+        self,
+        batch: Batch,
+        clean: NDArray[np.float32],
+        begun: list[Callable[[], EnhancedFrames]],
+        promises: list[Future[list[bytes]]],
     ) -> list[Future[None]]:
-        """Enhances a batch and has its frames encoded; runs in the second thread."""
+        """Waits for a batch and has its frames encoded."""
+        with self._telling(promises), self._naming(batch):
+            depths = [result().depth for result in begun]
+        # what the model left as it was needn't be encoded
+        draws = [None if noisy is clean else noisy for noisy in depths]
+        return [
+            self._helpers.submit(self._encode, batch, part, clean, draws, promises) for part in _parts(len(promises))
+        ]
+
+    @contextmanager
+    def _telling(self, promises: list[Future[list[bytes]]]) -> Iterator[None]:
+        """What goes wrong inside is what the frames become."""
         try:
-            clean, colour = depth.result(), batch.colour()
-            draws = [self._enhance(batch, clean, colour, draw) for draw in range(self._options.draws)]
+            yield
         except BaseException as error:
             for promise in promises:
                 promise.set_exception(error)
             raise
-        # a task a thread, not a frame: handing over takes this thread's time
-        return [
-            self._helpers.submit(self._encode, batch, range(first, len(promises), _HELPERS), clean, draws, promises)
-            for first in range(min(_HELPERS, len(promises)))
-        ]
 
-    def _enhance(
-        self, batch: Batch, clean: NDArray[np.float32], colour: NDArray[np.uint8] | None, draw: int
-    ) -> NDArray[np.float32] | None:
-        """Noisy depth of a batch [N,H,W], metres; None where the model left it as it was."""
-        seeds, previous = batch.seeds(self._options.seed, draw)
-        fixed = stream_seed(self._options.seed, batch.topic, draw)
+    @contextmanager
+    def _naming(self, batch: Batch) -> Iterator[None]:
+        """An error says which frames it is about."""
         try:
-            noisy = self._model.enhance(DepthFrames(clean, colour, batch.camera, seeds, previous, fixed)).depth
+            yield
         except RealdiffError as error:
             stamp = batch.frames[0].image.stamp_ns
             raise error.at(f"{self._reader.path}, topic {batch.topic}, stamp {stamp} ns") from None
-        return None if noisy is clean else noisy
 
     def _encode(
         self,
@@ -196,28 +271,27 @@ class Pipeline:
                 raise
             promises[position].set_result(messages)
 
-    def _write(self, on_frames: Callable[[int], None], *, all_of_it: bool) -> None:
-        """Writes what is ready at the front of the queue, or waits for all of it."""
-        while self._waiting:
-            slot = self._waiting[0]
-            if slot.enhanced is not None and not (all_of_it or slot.enhanced.done()):
-                return
-            self._waiting.popleft()
-            self._waiting_bytes -= self._cost(slot.raw)
-            topic, stamp, data = slot.raw
-            if slot.enhanced is not None:
-                messages = slot.enhanced.result()
-                for draw, writer in self._writers.items():
-                    writer.write(topic, stamp, messages[draw])
-                self.frames += self._options.draws
-                on_frames(self._options.draws)
-            elif topic == PROVENANCE and self._reader.topics[topic].msgtype == _PROVENANCE_TYPE:
-                message = self._reader.deserialize(slot.raw)
-                for draw, writer in self._writers.items():
-                    writer.write(topic, stamp, restamp_provenance(message, self._provenances[draw]))
-            else:
-                for writer in self._writers.values():
-                    writer.write(topic, stamp, data)
+    def _write(self, slot: _Slot, on_frames: Callable[[int], None]) -> None:
+        """Writes a message, when what it becomes is there."""
+        topic, stamp, data = slot.raw
+        if slot.enhanced is not None:
+            messages = slot.enhanced.result()
+            for draw, writer in self._writers.items():
+                writer.write(topic, stamp, messages[draw])
+            self.frames += self._options.draws
+            on_frames(self._options.draws)
+        elif topic == PROVENANCE and self._reader.topics[topic].msgtype == _PROVENANCE_TYPE:
+            message = self._reader.deserialize(slot.raw)
+            for draw, writer in self._writers.items():
+                writer.write(topic, stamp, restamp_provenance(message, self._provenances[draw]))
+        else:
+            for writer in self._writers.values():
+                writer.write(topic, stamp, data)
+
+
+def _parts(count: int) -> list[range]:
+    """Positions of a batch, shared out among the helpers: a task a thread, since handing over takes time."""
+    return [range(first, count, _HELPERS) for first in range(min(_HELPERS, count))]
 
 
 def restamp_provenance(message: Any, provenance: BagProvenance) -> bytes:

@@ -29,6 +29,8 @@ _RGB: dict[str, tuple[int, ...]] = {
     "bgra8": (2, 1, 0),
 }
 
+_STAMP, _STAMP_BYTES = 4, 8  # where the stamp is in a serialised message that begins with a header
+
 
 def rgb_pixels(message: Any) -> NDArray[np.uint8] | None:
     """Pixels of a colour image, uint8 [H,W,3] RGB; None for an encoding without colour."""
@@ -84,12 +86,6 @@ class Batch:
     topic: str
     camera: CameraModel
     frames: list[Frame] = field(default_factory=list)
-    _clean: list[NDArray[np.float32]] = field(default_factory=list)
-
-    def append(self, frame: Frame) -> None:
-        """Adds a frame; its depth is converted while the rest of the batch is read."""
-        self.frames.append(frame)
-        self._clean.append(depth_to_metres(frame.pixels, frame.image.encoding))
 
     def seeds(self, seed: int, draw: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Seeds of the frames, and of those before the first."""
@@ -99,10 +95,15 @@ class Batch:
             tuple(frame_seed(seed, self.topic, stamp, draw) for stamp in self.frames[0].previous_stamps),
         )
 
-    def depth(self) -> NDArray[np.float32]:
-        """Clean depth of the frames, float32 [N,H,W], metres, NaN where invalid; to be taken once."""
-        clean, self._clean = self._clean, []
-        return np.stack(clean)
+    def empty_depth(self) -> NDArray[np.float32]:
+        """Room for the clean depth of all frames, float32 [N,H,W]."""
+        return np.empty((len(self.frames), *self.frames[0].pixels.shape), np.float32)
+
+    def convert(self, positions: range, clean: NDArray[np.float32]) -> None:
+        """Puts the clean depth of some frames into an array for all, float32 [N,H,W], metres, NaN where invalid."""
+        for position in positions:
+            frame = self.frames[position]
+            depth_to_metres(frame.pixels, frame.image.encoding, clean[position])
 
     def colour(self) -> NDArray[np.uint8] | None:
         """Colour of the frames, uint8 [N,H,W,3]; None where one lacks it."""
@@ -136,6 +137,7 @@ class DepthStream:
         self._number = number
         self._baseline_m = baseline_m
         self._camera = read_camera(reader, topic, baseline_m)
+        self._info = b""  # the camera_info that it is from, without its stamp
         self._colour: NDArray[np.uint8] | None = None
         self._stamps: deque[int] = deque(maxlen=history)
         self._count = 0
@@ -155,10 +157,14 @@ class DepthStream:
 
     def see_camera_info(self, raw: RawMessage) -> None:
         """Takes the intrinsics for the images that follow."""
+        info = raw.data[:_STAMP] + raw.data[_STAMP + _STAMP_BYTES :]
+        if info == self._info:
+            return
         try:
             self._camera = CameraModel.from_camera_info(self._reader.deserialize(raw), self._baseline_m)
         except RealdiffError as error:
             raise error.at(self._where(raw)) from None
+        self._info = info
 
     def see_colour(self, raw: RawMessage) -> None:
         """Takes the colour for the images that follow; an image of another size is no longer registered."""
@@ -225,7 +231,7 @@ class DepthStream:
             ready += self.flush()
         if self._batch is None:
             self._batch = Batch(self._number, self.topic, self._camera)
-        self._batch.append(frame)
+        self._batch.frames.append(frame)
         if len(self._batch.frames) >= size:
             ready += self.flush()
         return ready

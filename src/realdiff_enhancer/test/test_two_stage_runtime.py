@@ -146,6 +146,9 @@ def test_a_gpu_agrees_with_the_cpu_and_does_not_depend_on_the_grouping(graphs: b
     np.testing.assert_allclose(together.coarse, on_cpu.coarse, rtol=1e-3, atol=1e-4)
     alone = gpu.enhance(frames(1, previous=tuple(range(100, 110))))
     np.testing.assert_array_equal(alone.depth[0], together.depth[10])
+    begun = [gpu.begin(frames(n)) for n in (11, 3, 7)]  # all at once: none disturbs another
+    for finish, count in zip(begun, (11, 3, 7), strict=True):
+        np.testing.assert_array_equal(finish().depth, together.depth[:count])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

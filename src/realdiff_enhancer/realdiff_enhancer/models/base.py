@@ -85,6 +85,10 @@ class DepthModel(Protocol):
         history: How many seeds of earlier frames the model uses (0: frames are independent).
         weights_sha256: Hash of the learned weights, hexadecimal, or None for a model without weights.
         uses_colour: The model makes use of `DepthFrames.colour`.
+
+    A model on a GPU may have two things more: `preferred_batch`, the frames that it computes together, since fewer take
+    as long; and `begin(frames)`, which starts to compute and returns a function that waits for the result, so that the
+    caller can begin with the next frames meanwhile.
     """
 
     name: str

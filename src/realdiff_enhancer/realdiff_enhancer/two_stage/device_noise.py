@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future
@@ -14,11 +15,8 @@ from ..models.noise import FIXED_LAYERS, CorrelatedNoise, layer_field, normal_fi
 
 #: Streams whose fixed fields stay on the device.
 _FIXED_STREAMS = 4
-
-
-def pinned(host: Tensor, device: torch.device) -> Tensor:
-    """A host tensor on a device, from pinned memory: the host doesn't wait for what the device still computes."""
-    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
+#: Into which the drawing of white fields is divided.
+_TASKS = os.cpu_count() or 1
 
 
 class DeviceNoise:
@@ -40,16 +38,18 @@ class DeviceNoise:
         self._fields: OrderedDict[tuple[int, tuple[int, ...]], Tensor] = OrderedDict()
         self._layers: OrderedDict[tuple[int, tuple[int, ...]], Tensor] = OrderedDict()
         self._sums_kept: dict[tuple[int, int], tuple[float, Tensor, Tensor]] = {}
-        self._ahead: dict[tuple[int, tuple[int, ...]], Future[Tensor]] = {}
+        self._ahead: dict[tuple[int, tuple[int, ...]], Future[dict[int, Tensor]]] = {}
 
     def draw_ahead(self, seeds: Sequence[int], shape: Sequence[int], previous_seeds: Sequence[int] = ()) -> None:
         """Begins to draw what `fields` will need with the same arguments, and returns at once."""
         dims = tuple(int(s) for s in shape)
         earlier = min(len(previous_seeds), self._source.history)
-        for seed in (*previous_seeds[len(previous_seeds) - earlier :], *seeds):
-            key = (seed, dims)
-            if key not in self._fields and key not in self._ahead:
-                self._ahead[key] = self._workers.submit(self._draw, seed, dims)
+        known = dict.fromkeys((*previous_seeds[len(previous_seeds) - earlier :], *seeds))
+        missing = [s for s in known if (s, dims) not in self._fields and (s, dims) not in self._ahead]
+        # a task a thread, not a field: handing over takes the caller's time
+        for part in (missing[first::_TASKS] for first in range(min(_TASKS, len(missing)))):
+            task = self._workers.submit(self._draw, part, dims)
+            self._ahead.update(((seed, dims), task) for seed in part)
 
     def fields(
         self,
@@ -115,7 +115,7 @@ class DeviceNoise:
     def _white(self, seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
         self.draw_ahead(seeds, shape)
         for key, drawn in self._ahead.items():
-            self._fields[key] = drawn.result().to(self._device, non_blocking=True)
+            self._fields[key] = drawn.result()[key[0]].to(self._device, non_blocking=True)
         self._ahead.clear()
         result = torch.stack([self._fields[s, shape] for s in seeds])
         for seed in seeds:
@@ -124,8 +124,10 @@ class DeviceNoise:
             self._fields.popitem(last=False)
         return result
 
-    def _draw(self, seed: int, shape: tuple[int, ...]) -> Tensor:
-        # from pinned memory the copy waits for nothing: the host draws on while the device works
-        field = torch.empty(shape, pin_memory=self._device.type == "cuda")
-        normal_field(seed, shape, self._source.stream, field.numpy())
-        return field
+    def _draw(self, seeds: Sequence[int], shape: tuple[int, ...]) -> dict[int, Tensor]:
+        drawn = {}
+        for seed in seeds:
+            # from pinned memory the copy waits for nothing: the host draws on while the device works
+            drawn[seed] = torch.empty(shape, pin_memory=self._device.type == "cuda")
+            normal_field(seed, shape, self._source.stream, drawn[seed].numpy())
+        return drawn

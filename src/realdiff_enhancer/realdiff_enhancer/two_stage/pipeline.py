@@ -34,7 +34,7 @@ from .conditioning import (
 )
 from .config import StyleConfig, TemporalConfig, TwoStageConfig
 from .decoding import apply_residual, decode_fields, native_size
-from .device_noise import DeviceNoise, pinned
+from .device_noise import DeviceNoise
 from .model_folder import load_model, save_model, shipped_weights
 from .runtime import GraphedFunction, prepare_networks
 from .sampling import CoarseSample, no_coarse, noise_shapes, plan_for, sample_coarse, sample_fine
@@ -196,29 +196,42 @@ class TwoStageModel:
 
     def enhance(self, frames: DepthFrames) -> EnhancedFrames:
         """Corrupts clean depth as the camera would; see `DepthModel`."""
+        return self.begin(frames)()
+
+    def begin(self, frames: DepthFrames) -> Callable[[], EnhancedFrames]:
+        """Begins to do what `enhance` does; what it returns waits for the result.
+
+        A CPU does it all at once. With a GPU, the host can begin with the next frames while the device computes these;
+        one thread at a time may.
+        """
         count, height, width = frames.depth.shape
         size = native_size(height, width, frames.camera.fx, self.config.codec.native_fx_px)
         padded = tuple(side + (-side % SIDE_MULTIPLE) for side in size)
         shapes = noise_shapes(padded[0], padded[1], self.config)
         if self.device.type == "cpu":
             parts = list(self._workers.map(lambda i: self._one_frame(frames, i, size, shapes), range(count)))
-            return EnhancedFrames(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+            enhanced = EnhancedFrames(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+            return lambda: enhanced
         output = [torch.empty((count, height, width), pin_memory=True) for _ in range(3)]
         for start in range(0, count, self._batch):
-            used = min(self._batch, count - start)
-            # a short last batch is filled up with its first frame
-            index = [start + i if i < used else start for i in range(self._batch)]
-            part = slice(start, start + used)
+            part = slice(start, min(start + self._batch, count))
+            used = part.stop - start
             for source, shape in zip(self._device_noise, shapes, strict=True):
                 source.draw_ahead(frames.seeds[part], shape, (*frames.previous_seeds, *frames.seeds[:start]))
-            inputs = self._inputs(frames, index)
+            inputs = self._inputs(frames, part)
             surfaces = self._surfaces(inputs[0][:used], size, shapes)
             draw = partial(self._device_fields, frames, part, shapes, surfaces)
             result = self._run(inputs, draw, size)
             for target, values in zip(output, result, strict=True):
                 target[start : start + used].copy_(values[:used], non_blocking=True)
-        torch.cuda.synchronize(self.device)
-        return EnhancedFrames(*(target.numpy() for target in output))
+        done = torch.cuda.Event()
+        done.record(torch.cuda.current_stream(self.device))
+
+        def finish() -> EnhancedFrames:
+            done.synchronize()
+            return EnhancedFrames(*(target.numpy() for target in output))
+
+        return finish
 
     def _device_fields(
         self,
@@ -238,7 +251,7 @@ class TwoStageModel:
         self, frames: DepthFrames, index: int, size: tuple[int, int], shapes: tuple[tuple[int, int, int], ...]
     ) -> tuple[np.ndarray, ...]:
         seeds = (*frames.previous_seeds, *frames.seeds[: index + 1])
-        inputs = self._inputs(frames, [index])
+        inputs = self._inputs(frames, slice(index, index + 1))
         surfaces = self._surfaces(inputs[0], size, shapes)
         noise = []
         for source, shape, surface in zip(self._noise, shapes, surfaces, strict=True):
@@ -255,14 +268,27 @@ class TwoStageModel:
             return [None] * len(shapes)
         return [surface_layers(depth, size, shape[1:], self.config) for shape in shapes]
 
-    def _inputs(self, frames: DepthFrames, index: list[int]) -> tuple[Tensor, Tensor | None]:
-        """Depth [N,H,W] and, where colour is a condition, luminance [N,H,W] in [0,1] on the device."""
-        depth = pinned(torch.from_numpy(np.ascontiguousarray(frames.depth[index])), self.device)
+    def _inputs(self, frames: DepthFrames, part: slice) -> tuple[Tensor, Tensor | None]:
+        """Depth [N,H,W] and, where colour is a condition, luminance [N,H,W] in [0,1] of a batch on the device."""
+        depth = self._on_device(frames.depth[part])
         if not self.config.condition.colour or frames.colour is None:
             return depth, None
-        colour = pinned(torch.from_numpy(np.ascontiguousarray(frames.colour[index])), self.device)
         weights = torch.tensor((0.299, 0.587, 0.114), device=self.device)  # ITU-R BT.601 luma
-        return depth, (colour.float() @ weights) / 255.0
+        return depth, (self._on_device(frames.colour[part]).float() @ weights) / 255.0
+
+    def _on_device(self, images: np.ndarray) -> Tensor:
+        """Images [n,…] on the device, filled up to a whole batch with the first.
+
+        From pinned memory, so that the host doesn't wait for what the device still computes. NumPy copies: torch would
+        start a thread a core for it, and these keep spinning when they have finished.
+        """
+        shape = (self._batch, *images.shape[1:])
+        kind = torch.float32 if images.dtype == np.float32 else torch.uint8
+        host = torch.empty(shape, dtype=kind, pin_memory=self.device.type == "cuda")
+        room = host.numpy()
+        room[: len(images)] = images
+        room[len(images) :] = images[0]
+        return host.to(self.device, non_blocking=True)
 
     @torch.inference_mode()
     def _run(

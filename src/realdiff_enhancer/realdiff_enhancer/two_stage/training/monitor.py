@@ -29,6 +29,9 @@ class Curves:
         if folder is not None:
             from torch.utils.tensorboard import SummaryWriter
 
+            # TensorBoard reads the files in the order of their names, which begin with the second
+            while any(folder.glob(f"events.out.tfevents.{int(time.time())}.*")):
+                time.sleep(0.05)
             self._writer = SummaryWriter(str(folder))
         self._report, self._every = report, report_every_s
         self._reported = 0.0
