@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections import defaultdict
 from io import BytesIO
@@ -11,6 +12,7 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2.storage_mcap import McapWriter, PendingChunk, write_string
 
 _CHUNK_BYTES = 1 << 20
+_WRITE_BACK_BYTES = 32 << 20
 _MESSAGE = struct.Struct("<BQHIQQ")  # opcode, length, channel, sequence, log time, publish time
 _MESSAGE_HEAD = 2 + 4 + 8 + 8
 _CHUNK = struct.Struct("<BQQQQI")  # opcode, length, start, end, uncompressed size, checksum (0: none)
@@ -21,8 +23,11 @@ _INDEX = struct.Struct("<BQHI")  # opcode, length, channel, size of the entries
 class FastMcapWriter(McapWriter):
     """McapWriter that puts images into the chunk and the chunk into the file without copying them in between.
 
-    The bytes written are the same; 640×480 depth is written about twice as fast.
+    The bytes written are the same; 640×480 depth is written about twice as fast. The disk begins with them at once, so
+    that the wait for it at the end is short.
     """
+
+    _writing_back = 0  # bytes that the disk has begun with
 
     def write(self, connection: Connection, timestamp: int, data: bytes | memoryview) -> None:
         """Write a message.
@@ -59,6 +64,11 @@ class FastMcapWriter(McapWriter):
         self.bio.write(_CHUNK.pack(0x06, length, start, end, size, 0) + compression + struct.pack("<Q", len(content)))
         self.bio.write(content)
         chunk_end = self.bio.tell()
+        if chunk_end - self._writing_back > _WRITE_BACK_BYTES:
+            # of pages that aren't written yet, the kernel begins to write them; it keeps them
+            waiting = chunk_end - self._writing_back
+            os.posix_fadvise(self.bio.fileno(), self._writing_back, waiting, os.POSIX_FADV_DONTNEED)
+            self._writing_back = chunk_end
 
         offsets = b""
         for channel, messages in chunk.msgs.items():

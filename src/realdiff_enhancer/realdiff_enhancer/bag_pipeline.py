@@ -29,13 +29,13 @@ from realdiff_core.topics import PROVENANCE
 from realdiff_enhancer.bag_streams import Batch, DepthStream
 from realdiff_enhancer.job import EnhanceOptions
 from realdiff_enhancer.journal import Journal
-from realdiff_enhancer.models.base import DepthFrames, DepthModel, EnhancedFrames
+from realdiff_enhancer.models.base import DepthFrames, DepthModel
 
 __all__ = ["Pipeline", "restamp_provenance"]
 
 _PROVENANCE_TYPE = "realdiff_msgs/msg/Provenance"
 _MAX_WAITING_BYTES = 192 << 20
-_MAX_BATCHES = 4  # being computed, or waiting for it or for their messages
+_MAX_BATCHES = 6  # being computed, or waiting for it or for their messages
 _HELPERS = 4
 
 
@@ -178,7 +178,8 @@ class Pipeline:
         while len(self._running) >= _MAX_BATCHES:
             for encoded in self._running.popleft().result().result():
                 encoded.result()
-        clean = batch.empty_depth()
+        empty = getattr(self._model, "empty", None)
+        clean = np.empty(batch.shape, np.float32) if empty is None else empty(batch.shape)
         converted = [self._helpers.submit(batch.convert, part, clean) for part in _parts(len(batch.frames))]
         promises = [self._promises.pop((batch.topic, frame.index)) for frame in batch.frames]
         self._running.append(self._computing.submit(self._compute, batch, clean, converted, promises))
@@ -200,28 +201,28 @@ class Pipeline:
 
     def _begin(
         self, batch: Batch, clean: NDArray[np.float32], colour: NDArray[np.uint8] | None, draw: int
-    ) -> Callable[[], EnhancedFrames]:
-        """Begins one draw of a batch; what it returns waits for it."""
+    ) -> Callable[[], NDArray[np.float32]]:
+        """Begins one draw of a batch; what it returns waits for its depth [N,H,W], metres."""
         seeds, previous = batch.seeds(self._options.seed, draw)
         fixed = stream_seed(self._options.seed, batch.topic, draw)
         frames = DepthFrames(clean, colour, batch.camera, seeds, previous, fixed)
         begin = getattr(self._model, "begin", None)
         if begin is not None:
-            result: Callable[[], EnhancedFrames] = begin(frames)
-            return result
-        enhanced = self._model.enhance(frames)
-        return lambda: enhanced
+            finish: Callable[[], NDArray[np.float32]] = begin(frames)
+            return finish
+        noisy = self._model.enhance(frames).depth
+        return lambda: noisy
 
     def _finish(
         self,
         batch: Batch,
         clean: NDArray[np.float32],
-        begun: list[Callable[[], EnhancedFrames]],
+        begun: list[Callable[[], NDArray[np.float32]]],
         promises: list[Future[list[bytes]]],
     ) -> list[Future[None]]:
         """Waits for a batch and has its frames encoded."""
         with self._telling(promises), self._naming(batch):
-            depths = [result().depth for result in begun]
+            depths = [finish() for finish in begun]
         # what the model left as it was needn't be encoded
         draws = [None if noisy is clean else noisy for noisy in depths]
         return [

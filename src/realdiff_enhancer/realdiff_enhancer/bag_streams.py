@@ -95,9 +95,11 @@ class Batch:
             tuple(frame_seed(seed, self.topic, stamp, draw) for stamp in self.frames[0].previous_stamps),
         )
 
-    def empty_depth(self) -> NDArray[np.float32]:
-        """Room for the clean depth of all frames, float32 [N,H,W]."""
-        return np.empty((len(self.frames), *self.frames[0].pixels.shape), np.float32)
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[N,H,W] of its depth."""
+        height, width = self.frames[0].pixels.shape
+        return len(self.frames), height, width
 
     def convert(self, positions: range, clean: NDArray[np.float32]) -> None:
         """Puts the clean depth of some frames into an array for all, float32 [N,H,W], metres, NaN where invalid."""

@@ -6,13 +6,14 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from enhancer_bags import DEPTH_TOPICS, STORAGES, read_all, write_episode
 from realdiff_core.config import camera_profile
 from realdiff_core.errors import DepthError, OutputError
 from realdiff_enhancer.bag_enhancer import enhance_bag
 from realdiff_enhancer.job import EnhanceOptions
-from realdiff_enhancer.models import DepthFrames, EnhancedFrames, create_model
+from realdiff_enhancer.models import DepthFrames, create_model
 from realdiff_enhancer.models.none import NoneModel
 
 PROFILE = camera_profile("d435")
@@ -35,19 +36,19 @@ class _Ahead(NoneModel):
         self.changed = threading.Condition()
         self.waited: list[bool] = []
 
-    def begin(self, frames: DepthFrames) -> Callable[[], EnhancedFrames]:
+    def begin(self, frames: DepthFrames) -> Callable[[], np.ndarray]:
         with self.changed:
             number = self.begun
             self.begun += 1
             self.changed.notify_all()
 
-        def finish() -> EnhancedFrames:
+        def finish() -> np.ndarray:
             with self.changed:
                 last = number + 1 == self.batches
                 self.waited.append(self.changed.wait_for(lambda: last or self.begun > number + 1, timeout=20))
             if number == self.broken:
                 raise DepthError("the device is gone")
-            return self.inner.enhance(frames)
+            return self.inner.enhance(frames).depth
 
         return finish
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -139,7 +140,7 @@ def test_a_gpu_agrees_with_the_cpu_and_does_not_depend_on_the_grouping(graphs: b
     torch.manual_seed(3)
     networks = make_coarse(TINY), make_fine(TINY)
     on_cpu = model("cpu").enhance(frames(11))
-    gpu = TwoStageModel(TINY, *networks, steps=2, device="cuda", precision="fp32", graphs=graphs)
+    gpu = TwoStageModel(TINY, *networks, steps=2, device="cuda", precision="fp32", batch=8, graphs=graphs)
     together = gpu.enhance(frames(11))
     assert on_cpu.coarse is not None
     assert together.coarse is not None
@@ -148,7 +149,10 @@ def test_a_gpu_agrees_with_the_cpu_and_does_not_depend_on_the_grouping(graphs: b
     np.testing.assert_array_equal(alone.depth[0], together.depth[10])
     begun = [gpu.begin(frames(n)) for n in (11, 3, 7)]  # all at once: none disturbs another
     for finish, count in zip(begun, (11, 3, 7), strict=True):
-        np.testing.assert_array_equal(finish().depth, together.depth[:count])
+        np.testing.assert_array_equal(finish(), together.depth[:count])
+    pinned = gpu.empty(frames(8).depth.shape)
+    pinned[:] = frames(8).depth
+    np.testing.assert_array_equal(gpu.begin(replace(frames(8), depth=pinned))(), together.depth[:8])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

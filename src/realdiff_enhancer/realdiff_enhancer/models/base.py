@@ -86,9 +86,9 @@ class DepthModel(Protocol):
         weights_sha256: Hash of the learned weights, hexadecimal, or None for a model without weights.
         uses_colour: The model makes use of `DepthFrames.colour`.
 
-    A model on a GPU may have two things more: `preferred_batch`, the frames that it computes together, since fewer take
-    as long; and `begin(frames)`, which starts to compute and returns a function that waits for the result, so that the
-    caller can begin with the next frames meanwhile.
+    A model on a GPU may have three things more: `preferred_batch`, the frames that it computes together, since fewer
+    take as long; `begin(frames)`, which starts to compute and returns a function that waits for the depth alone: the
+    caller can begin with the next frames meanwhile; and `empty(shape)`, an array for the depth of these frames.
     """
 
     name: str

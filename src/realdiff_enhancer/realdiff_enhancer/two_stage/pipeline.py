@@ -196,23 +196,32 @@ class TwoStageModel:
 
     def enhance(self, frames: DepthFrames) -> EnhancedFrames:
         """Corrupts clean depth as the camera would; see `DepthModel`."""
-        return self.begin(frames)()
+        return EnhancedFrames(*self._begin(frames, outputs=3)())
 
-    def begin(self, frames: DepthFrames) -> Callable[[], EnhancedFrames]:
-        """Begins to do what `enhance` does; what it returns waits for the result.
+    def begin(self, frames: DepthFrames) -> Callable[[], np.ndarray]:
+        """Begins to do what `enhance` does; what it returns waits for the depth, float32 [N,H,W].
 
         A CPU does it all at once. With a GPU, the host can begin with the next frames while the device computes these;
-        one thread at a time may.
+        one thread at a time may. The frames must not change before the depth is there.
         """
+        finish = self._begin(frames, outputs=1)
+        return lambda: finish()[0]
+
+    def empty(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Room for depth, float32, from which the device takes it without a copy in between."""
+        return torch.empty(shape, pin_memory=self.device.type == "cuda").numpy()
+
+    def _begin(self, frames: DepthFrames, outputs: int) -> Callable[[], list[np.ndarray]]:
+        """Begins with frames; what it returns waits for the first outputs: depth, coarse depth, discrepancy."""
         count, height, width = frames.depth.shape
         size = native_size(height, width, frames.camera.fx, self.config.codec.native_fx_px)
         padded = tuple(side + (-side % SIDE_MULTIPLE) for side in size)
         shapes = noise_shapes(padded[0], padded[1], self.config)
         if self.device.type == "cpu":
             parts = list(self._workers.map(lambda i: self._one_frame(frames, i, size, shapes), range(count)))
-            enhanced = EnhancedFrames(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-            return lambda: enhanced
-        output = [torch.empty((count, height, width), pin_memory=True) for _ in range(3)]
+            columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+            return lambda: columns[:outputs]
+        output = [torch.empty((count, height, width), pin_memory=True) for _ in range(outputs)]
         for start in range(0, count, self._batch):
             part = slice(start, min(start + self._batch, count))
             used = part.stop - start
@@ -222,14 +231,14 @@ class TwoStageModel:
             surfaces = self._surfaces(inputs[0][:used], size, shapes)
             draw = partial(self._device_fields, frames, part, shapes, surfaces)
             result = self._run(inputs, draw, size)
-            for target, values in zip(output, result, strict=True):
+            for target, values in zip(output, result, strict=False):
                 target[start : start + used].copy_(values[:used], non_blocking=True)
         done = torch.cuda.Event()
         done.record(torch.cuda.current_stream(self.device))
 
-        def finish() -> EnhancedFrames:
+        def finish() -> list[np.ndarray]:
             done.synchronize()
-            return EnhancedFrames(*(target.numpy() for target in output))
+            return [target.numpy() for target in output]
 
         return finish
 
@@ -282,9 +291,13 @@ class TwoStageModel:
         From pinned memory, so that the host doesn't wait for what the device still computes. NumPy copies: torch would
         start a thread a core for it, and these keep spinning when they have finished.
         """
+        cuda = self.device.type == "cuda"
         shape = (self._batch, *images.shape[1:])
-        kind = torch.float32 if images.dtype == np.float32 else torch.uint8
-        host = torch.empty(shape, dtype=kind, pin_memory=self.device.type == "cuda")
+        if cuda and images.shape == shape and images.flags.writeable:  # torch warns of what is read-only
+            given = torch.from_numpy(images)
+            if given.is_contiguous() and given.is_pinned():
+                return given.to(self.device, non_blocking=True)
+        host = torch.empty(shape, dtype=torch.float32 if images.dtype == np.float32 else torch.uint8, pin_memory=cuda)
         room = host.numpy()
         room[: len(images)] = images
         room[len(images) :] = images[0]
