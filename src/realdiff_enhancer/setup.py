@@ -29,6 +29,7 @@ setup(
             "statistics = realdiff_enhancer.commands.statistics:main",
             "report = realdiff_enhancer.commands.report:main",
             "fit_camera = realdiff_enhancer.commands.fit_camera:main",
+            "fit_disparity = realdiff_enhancer.commands.fit_disparity:main",
             "train = realdiff_enhancer.commands.train:main",
         ]
     },

@@ -39,6 +39,8 @@ _SQUARE = np.ones((3, 3), np.uint8)
 _PROBABILITY = (np.arange(256) / 255).astype(np.float32)
 _SHADOW_TOLERANCE_PX = 0.5  # depth in millimetres makes the disparity of a near surface rough
 _DISTANCE_STEPS = 4  # entries of the hole table per pixel of distance to an edge
+#: Nearer to an edge than this [px of the image], the incidence angle has no say in holes.
+EDGE_ALONE_PX = 4
 
 
 class DisparityParameters(Parameters):
@@ -104,6 +106,21 @@ class _Seeds(NamedTuple):
         cells = np.pad(self.disparity[np.ix_(rows, columns)], margin, mode="edge")
         surface = np.floor(cells / self.step_px).astype(np.intp) % FIXED_LAYERS
         return noise.field(self.frames, shape, self.stream, surface)
+
+
+class HoleCauses(NamedTuple):
+    """What decides on holes.
+
+    Attributes:
+        distance_px: to the nearest depth edge, float32 [H,W], pixels of the reference; it saturates at 64 pixels of the
+            image.
+        cosine: of the angle between surface normal and view ray, float32 [H,W].
+        shadow: what the second imager can't see, bool [H,W].
+    """
+
+    distance_px: NDArray[np.float32]
+    cosine: NDArray[np.float32]
+    shadow: NDArray[np.bool_]
 
 
 class _SmoothNoise:
@@ -323,10 +340,26 @@ class DisparityModel:
         shift_y += np.arange(height, dtype=np.float32)[:, None]
         return np.asarray(cv2.remap(disparity, shift_x, shift_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
-    def _hole_rate(
-        self, disparity: NDArray[np.float32], edges: NDArray[np.uint8], camera: CameraModel, grid: _Grid
-    ) -> NDArray[np.uint8]:
-        """Probability of a hole, uint8 [H,W], 255 = 1."""
+    def hole_causes(self, clean: NDArray[np.float32], camera: CameraModel) -> HoleCauses:
+        """What the hole rates of a clean frame go by, float32 [H,W] metres, NaN where unknown."""
+        import cv2
+
+        with np.errstate(divide="ignore", invalid="ignore"):
+            disparity = np.float32(camera.disparity_factor) / clean
+            disparity[~((disparity > 0) & np.isfinite(disparity))] = 0
+        near = np.asarray(cv2.dilate(disparity, _SQUARE), np.float32)
+        codes, cosine, shadow = self._half_causes(disparity, self._edges(disparity, near, self._grid(camera)), camera)
+
+        def full(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            return np.asarray(cv2.resize(image, disparity.shape[::-1], interpolation=cv2.INTER_NEAREST))
+
+        distance = full(codes) / np.float32(_DISTANCE_STEPS * self.parameters.scale(camera))
+        return HoleCauses(distance, full(cosine) / np.float32(255), full(shadow.view(np.uint8)) > 0)
+
+    def _half_causes(
+        self, disparity: NDArray[np.float32], edges: NDArray[np.uint8], camera: CameraModel
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]:
+        """Distance to an edge in quarters of a pixel, cosine of the incidence (255 = 1), shadow; half resolution."""
         import cv2
 
         rows, columns = max(1, disparity.shape[0] // 2), max(1, disparity.shape[1] // 2)
@@ -337,15 +370,23 @@ class DisparityModel:
         )
         if small.any():
             distance = cv2.distanceTransform(1 - small, cv2.DIST_L2, 3)
-            codes = cv2.convertScaleAbs(distance, alpha=2 * _DISTANCE_STEPS)
+            codes = np.asarray(cv2.convertScaleAbs(distance, alpha=2 * _DISTANCE_STEPS))
         else:
             codes = np.full(half.shape, 255, np.uint8)
+        return codes, self._incidence_codes(half, camera), self._shadow(half)
+
+    def _hole_rate(
+        self, disparity: NDArray[np.float32], edges: NDArray[np.uint8], camera: CameraModel, grid: _Grid
+    ) -> NDArray[np.uint8]:
+        """Probability of a hole, uint8 [H,W], 255 = 1."""
+        import cv2
+
+        codes, cosine, shadow = self._half_causes(disparity, edges, camera)
         rate = cv2.LUT(codes, grid.edge_rate)
-        incidence = cv2.LUT(self._incidence_codes(half, camera), self._incidence_rate)
+        incidence = cv2.LUT(cosine, self._incidence_rate)
         # At an edge the gradient is not a surface's: there the distance table speaks alone.
-        incidence[codes < 4 * _DISTANCE_STEPS] = 0
+        incidence[codes < EDGE_ALONE_PX * _DISTANCE_STEPS] = 0
         rate = cv2.max(rate, incidence)
-        shadow = self._shadow(half)
         rate[shadow] = np.maximum(rate[shadow], np.uint8(round(255 * self.parameters.shadow_rate)))
         return np.asarray(cv2.resize(rate, disparity.shape[::-1], interpolation=cv2.INTER_LINEAR))
 
