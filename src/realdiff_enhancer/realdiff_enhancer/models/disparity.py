@@ -353,8 +353,9 @@ class DisparityModel:
         def full(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
             return np.asarray(cv2.resize(image, disparity.shape[::-1], interpolation=cv2.INTER_NEAREST))
 
-        distance = full(codes) / np.float32(_DISTANCE_STEPS * self.parameters.scale(camera))
-        return HoleCauses(distance, full(cosine) / np.float32(255), full(shadow.view(np.uint8)) > 0)
+        steps = np.float32(_DISTANCE_STEPS * self.parameters.scale(camera))
+        distance, cosines = (full(image).astype(np.float32) for image in (codes, cosine))
+        return HoleCauses(distance / steps, cosines / np.float32(255), full(shadow.view(np.uint8)) > 0)
 
     def _half_causes(
         self, disparity: NDArray[np.float32], edges: NDArray[np.uint8], camera: CameraModel
@@ -370,7 +371,7 @@ class DisparityModel:
         )
         if small.any():
             distance = cv2.distanceTransform(1 - small, cv2.DIST_L2, 3)
-            codes = np.asarray(cv2.convertScaleAbs(distance, alpha=2 * _DISTANCE_STEPS))
+            codes = np.asarray(cv2.convertScaleAbs(distance, alpha=2 * _DISTANCE_STEPS), np.uint8)
         else:
             codes = np.full(half.shape, 255, np.uint8)
         return codes, self._incidence_codes(half, camera), self._shadow(half)
