@@ -16,6 +16,7 @@ from realdiff_core.config import camera_profile  # noqa: E402
 from realdiff_core.errors import ConfigError  # noqa: E402
 from realdiff_enhancer.models.noise import FIXED_LAYERS, CorrelatedNoise  # noqa: E402
 from realdiff_enhancer.two_stage import conditioning, geometry, targets  # noqa: E402
+from realdiff_enhancer.two_stage.camera import for_profile  # noqa: E402
 from realdiff_enhancer.two_stage.codec import decode_residual  # noqa: E402
 from realdiff_enhancer.two_stage.config import (  # noqa: E402
     ConditionConfig,
@@ -28,7 +29,6 @@ from realdiff_enhancer.two_stage.config import (  # noqa: E402
 from realdiff_enhancer.two_stage.decoding import decode_fields  # noqa: E402
 from realdiff_enhancer.two_stage.device_noise import DeviceNoise  # noqa: E402
 from realdiff_enhancer.two_stage.networks import fine_channels  # noqa: E402
-from realdiff_enhancer.two_stage.pipeline import profile_style  # noqa: E402
 from realdiff_enhancer.two_stage.sampling import plan_for  # noqa: E402
 from realdiff_enhancer.two_stage.schedule import shifted_cosine_betas  # noqa: E402
 from realdiff_enhancer.two_stage.solver import multistep_plan, solve  # noqa: E402
@@ -154,14 +154,18 @@ def test_style_is_measured_as_it_is_configured() -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=0.12)
 
 
-def test_a_profile_sets_the_style_and_a_wrong_key_is_refused() -> None:
+def test_a_profile_sets_style_and_grid_and_a_wrong_key_is_refused() -> None:
     profile = camera_profile("d435")
     config = TwoStageConfig()
-    strict = profile.model_copy(update={"noise": {"two_stage": {"edge_holes": 0.6}}})
-    assert profile_style(strict, config) == config.style.model_copy(update={"edge_holes": 0.6})
-    wrong = profile.model_copy(update={"noise": {"two_stage": {"edge_hole": 0.6}}})
-    with pytest.raises(ConfigError, match=r"noise\.two_stage\.edge_hole"):
-        profile_style(wrong, config)
+    assert for_profile(config, profile) == config
+    strict = profile.model_copy(update={"noise": {"two_stage": {"edge_holes": 0.6, "stream_fx_px": 640.0}}})
+    found = for_profile(config, strict)
+    assert found.style == config.style.model_copy(update={"edge_holes": 0.6})
+    assert found.codec.disparity_factor == pytest.approx(640 * config.codec.baseline_m)
+    for changes, key in (({"edge_hole": 0.6}, "edge_hole"), ({"stream_fx_px": 10}, "stream_fx_px")):
+        wrong = profile.model_copy(update={"noise": {"two_stage": changes}})
+        with pytest.raises(ConfigError, match=rf"noise\.two_stage\.{key}"):
+            for_profile(config, wrong)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.45, 1.0])

@@ -1,4 +1,4 @@
-"""What a camera profile has to do with a trained model: whether they go together, and the style that it asks for."""
+"""What a camera profile has to do with a trained model: whether they go together, and what it asks for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from realdiff_core.config import CameraProfile
 from realdiff_core.errors import ConfigError
 
-from .config import StyleConfig, TwoStageConfig
+from .config import CameraSetting, StyleConfig, TwoStageConfig
 
 #: Relative difference between a profile's baseline and the weights' that calibrations of one camera may have.
 _BASELINE_TOLERANCE = 0.02
@@ -36,22 +36,36 @@ def check_camera(folder: Path, config: TwoStageConfig, profile: CameraProfile) -
         )
 
 
-def profile_style(profile: CameraProfile, config: TwoStageConfig) -> StyleConfig:
-    """The style that a camera profile asks for: `noise.two_stage` over the model's own.
+def profile_setting(profile: CameraProfile, style: StyleConfig | None = None) -> CameraSetting:
+    """What a camera profile says under `noise.two_stage`, over a model's own style.
 
     Raises:
         ConfigError: the profile has an unknown key or a wrong value.
     """
-    changes = profile.noise.get("two_stage", {})
+    own = {} if style is None else style.model_dump()
     try:
-        return StyleConfig.model_validate({**config.style.model_dump(), **changes})
+        return CameraSetting.model_validate({**own, **profile.noise.get("two_stage", {})})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(["noise", "two_stage", *map(str, first["loc"])])
         raise ConfigError(
-            "wrong style of the camera",
+            "wrong setting of the camera",
             where=f"camera profile {profile.name!r}, key {key}",
-            expected=f"{first['msg']}; keys: {', '.join(StyleConfig.model_fields)}",
+            expected=f"{first['msg']}; keys: {', '.join(CameraSetting.model_fields)}",
             got=repr(first.get("input")),
             next_step=f"correct {key!r} in the camera profile",
         ) from error
+
+
+def for_profile(config: TwoStageConfig, profile: CameraProfile) -> TwoStageConfig:
+    """The settings of a model for a camera profile: its style, and the pixel grid of its depth stream.
+
+    Raises:
+        ConfigError: see `profile_setting`.
+    """
+    setting = profile_setting(profile, config.style)
+    style = StyleConfig.model_validate(setting.model_dump(include=set(StyleConfig.model_fields)))
+    codec = config.codec
+    if setting.stream_fx_px is not None:
+        codec = codec.model_copy(update={"native_fx_px": setting.stream_fx_px})
+    return config.model_copy(update={"style": style, "codec": codec})

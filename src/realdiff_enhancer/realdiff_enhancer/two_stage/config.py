@@ -135,6 +135,20 @@ class StyleConfig(_Strict):
     sigma_px: float = Field(0.1, gt=0, le=5)
 
 
+class CameraSetting(StyleConfig):
+    """What a camera profile says of its camera under `noise.two_stage`: a style, and
+
+    Attributes:
+        stream_fx_px: focal length of the camera's own depth stream [px], on whose pixel grid and in whose disparity the
+            noise arises; None for the training camera's (`CodecConfig.native_fx_px`). To be named where depth comes
+            aligned to colour, or resized, from a stream of another resolution: its noise is finer or coarser.
+        weights: profile whose weights are taken; None for the profile's own.
+    """
+
+    stream_fx_px: float | None = Field(None, ge=100, le=2000)
+    weights: str | None = None
+
+
 class HoleConfig(_Strict):
     """How the fine stage represents holes.
 

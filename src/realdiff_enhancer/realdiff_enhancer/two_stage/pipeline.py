@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..models.base import DepthFrames, EnhancedFrames
 from ..models.device import pick_device
 from ..models.noise import CorrelatedNoise, ar1_history
-from .camera import check_camera, profile_style
+from .camera import check_camera, for_profile, profile_setting
 from .conditioning import (
     SIDE_MULTIPLE,
     Scene,
@@ -131,8 +131,8 @@ class TwoStageModel:
 
         Args:
             path: the folder; None takes the weights that ship with the package for the profile.
-            profile: camera profile; names the shipped weights, and its `noise.two_stage` may set the style. May be None
-                where `path` is given.
+            profile: camera profile; names the shipped weights, and its `noise.two_stage` may set the style and the
+                pixel grid (`CameraSetting`). May be None where `path` is given.
             steps: sampling steps of each stage; None takes the model's default.
             device: a name that `pick_device` knows.
             batch: frames that a GPU sees together; None for `GPU_BATCH`.
@@ -140,18 +140,20 @@ class TwoStageModel:
         Raises:
             ConfigError: the folder lacks a file, a file doesn't fit, or the weights are another camera's.
         """
-        folder = path or shipped_weights(profile.name if profile else "d435")
+        name = (profile_setting(profile).weights or profile.name) if profile else "d435"
+        folder = path or shipped_weights(name)
         loaded = load_model(folder, steps)
+        config = loaded.config
         if profile:
-            check_camera(folder, loaded.config, profile)
+            check_camera(folder, config, profile)
+            config = for_profile(config, profile)
         return cls(
-            loaded.config,
+            config,
             loaded.coarse,
             loaded.fine,
             steps=steps,
             device=device,
             weights_sha256=loaded.sha256,
-            style=profile_style(profile, loaded.config) if profile else None,
             batch=batch or GPU_BATCH,
         )
 
@@ -404,7 +406,6 @@ __all__ = [
     "TwoStageModel",
     "apply_residual",
     "native_size",
-    "profile_style",
     "save_model",
     "shipped_weights",
 ]
