@@ -129,8 +129,11 @@ def test_pairs_made_before_give_the_same_fit(tmp_path: Path, tiny_model: Path) -
     assert {path: path.read_bytes() for path in (tmp_path / "pairs").rglob("*") if path.is_file()} == before
 
 
-def test_pairs_on_the_colour_cameras_grid_are_fitted(tmp_path: Path, tiny_model: Path) -> None:
-    """fx 615 px, 55 mm, and smaller on the sensor's grid than the crop."""
+@pytest.mark.parametrize("stream_fx_px", [None, 500.0])
+def test_pairs_on_the_colour_cameras_grid_are_fitted(
+    tmp_path: Path, tiny_model: Path, stream_fx_px: float | None
+) -> None:
+    """fx 615 px, 55 mm, and smaller on the sensor's grid than the crop; a base profile may name another grid."""
     from realdiff_enhancer.two_stage.model_folder import load_config
 
     pairs, rng = tmp_path / "pairs", np.random.default_rng(0)
@@ -144,13 +147,18 @@ def test_pairs_on_the_colour_cameras_grid_are_fitted(tmp_path: Path, tiny_model:
         figures = PairStatistics(0.8, 0.0, 2.0, 1.0, 0.0, 1.0, 0.1, 0.0, 0.0, 0.0)
         writer.write(PairCandidate(number, number // 4 * 4, clean, noisy, figures, ()))
     base = camera_profile("d415")
+    if stream_fx_px is not None:
+        noise = {"two_stage": {"stream_fx_px": stream_fx_px, "weights": "d435"}}
+        base = base.model_copy(update={"noise": noise})
     options = FitOptions(name="my_d415", base=base, steps=2, initial=tiny_model, batch=2, train=TINY)
     (tmp_path / "work").mkdir()
     lines: list[str] = []
     result = fit(pairs, SequenceOptions(baseline_m=0.055), options, tmp_path / "work", lines.append)
-    assert any("training pairs of 96x128 px" in line for line in lines)  # 75x100, padded
+    size = "96x128" if stream_fx_px is None else "128x160"  # 75x100 and 98x130, padded
+    assert any(f"training pairs of {size} px" in line for line in lines)
     codec = load_config(result.model).codec
-    assert (codec.baseline_m, codec.native_fx_px) == (0.055, 384.0)
+    assert (codec.baseline_m, codec.native_fx_px) == (0.055, stream_fx_px or 384.0)
+    assert "two_stage" not in result.profile.noise  # it is in the weights
     assert (result.profile.depth.width, result.profile.baseline_m) == (160, 0.055)
     assert [source.name for source in result.comparison.sources] == ["real", BEFORE, AFTER]
 

@@ -303,10 +303,10 @@ class _Run:
 def _trained_settings(model: TwoStageConfig) -> dict[str, object]:
     """Settings that the weights can't do without.
 
-    Baseline and step of the disparity are the camera's: networks see and give px of disparity.
+    Baseline, focal length and step of the disparity are the camera's: networks see and give px of its own stream.
     """
     names = ("coarse", "fine", "condition", "holes", "residual_px", "stages", "sources", "schedule")
-    codec = model.codec.model_dump(exclude={"baseline_m", "disparity_step_px"})
+    codec = model.codec.model_dump(exclude={"baseline_m", "native_fx_px", "disparity_step_px"})
     return {name: getattr(model, name) for name in names} | {"codec": codec}
 
 
