@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections import defaultdict
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
@@ -65,9 +66,10 @@ class FastMcapWriter(McapWriter):
         self.bio.write(content)
         chunk_end = self.bio.tell()
         if chunk_end - self._writing_back > _WRITE_BACK_BYTES:
-            # of pages that aren't written yet, the kernel begins to write them; it keeps them
+            # the kernel begins to write pages that aren't written yet; a file system may not know the advice
             waiting = chunk_end - self._writing_back
-            os.posix_fadvise(self.bio.fileno(), self._writing_back, waiting, os.POSIX_FADV_DONTNEED)
+            with suppress(OSError):
+                os.posix_fadvise(self.bio.fileno(), self._writing_back, waiting, os.POSIX_FADV_DONTNEED)
             self._writing_back = chunk_end
 
         offsets = b""

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
@@ -77,6 +77,7 @@ class Pipeline:
         self._waiting: SimpleQueue[_Slot | None] = SimpleQueue()  # to be written; None ends it
         self._waiting_bytes = 0
         self._room = threading.Condition()
+        self._awaited: Future[list[bytes]] | None = None  # what the caller waits for
         self._stopped = False
         self._running: deque[Future[Future[list[Future[None]]]]] = deque()
         self._promises: dict[tuple[str, int], Future[list[bytes]]] = {}
@@ -95,11 +96,12 @@ class Pipeline:
         with self._room:
             self._stopped = True
             self._room.notify()
-        self._reading.shutdown(wait=True)
-        self._computing.shutdown(wait=True, cancel_futures=True)
-        self._finishing.shutdown(wait=True)
         # what the model has computed is still encoded and noted, for a run that is continued
-        self._helpers.shutdown(wait=True)
+        with ExitStack() as stack:  # each of them, even if Ctrl-C ends the wait for another
+            stack.callback(self._helpers.shutdown, wait=True)
+            stack.callback(self._finishing.shutdown, wait=True)
+            stack.callback(self._computing.shutdown, wait=True, cancel_futures=True)
+            stack.callback(self._reading.shutdown, wait=True)
 
     def run(self, on_frames: Callable[[int], None]) -> None:
         """Takes the whole bag through."""
@@ -143,13 +145,21 @@ class Pipeline:
 
     def _make_room(self, more: int) -> None:
         """Counts bytes that wait to be written, and waits where they are too many."""
+
+        def has_room() -> bool:
+            return self._stopped or self._waiting_bytes <= _MAX_WAITING_BYTES
+
+        def is_held_back() -> bool:
+            return any(promise is self._awaited for promise in self._promises.values())
+
         with self._room:
             self._waiting_bytes += more
-            if self._waiting_bytes <= _MAX_WAITING_BYTES:
+            self._room.wait_for(lambda: has_room() or is_held_back())
+            if has_room():
                 return
-        self._flush()  # what waits in a batch would never be written
+        self._flush()  # the caller waits for a frame of a batch that isn't full
         with self._room:
-            self._room.wait_for(lambda: self._stopped or self._waiting_bytes <= _MAX_WAITING_BYTES)
+            self._room.wait_for(has_room)
 
     def _depth(self, stream: DepthStream, raw: RawMessage, guard: StampGuard) -> None:
         frame = stream.frame(raw)
@@ -175,14 +185,17 @@ class Pipeline:
                 self._submit(batch)
 
     def _submit(self, batch: Batch) -> None:
-        while len(self._running) >= _MAX_BATCHES:
+        while len(self._running) >= _MAX_BATCHES and not self._stopped:
             for encoded in self._running.popleft().result().result():
                 encoded.result()
+        if self._stopped:
+            return
         empty = getattr(self._model, "empty", None)
         clean = np.empty(batch.shape, np.float32) if empty is None else empty(batch.shape)
-        converted = [self._helpers.submit(batch.convert, part, clean) for part in _parts(len(batch.frames))]
         promises = [self._promises.pop((batch.topic, frame.index)) for frame in batch.frames]
-        self._running.append(self._computing.submit(self._compute, batch, clean, converted, promises))
+        with self._telling(promises):
+            converted = [self._helpers.submit(batch.convert, part, clean) for part in _parts(len(batch.frames))]
+            self._running.append(self._computing.submit(self._compute, batch, clean, converted, promises))
 
     def _compute(
         self,
@@ -197,7 +210,7 @@ class Pipeline:
                 part.result()
             colour = batch.colour()
             draws = [self._begin(batch, clean, colour, draw) for draw in range(self._options.draws)]
-        return self._finishing.submit(self._finish, batch, clean, draws, promises)
+            return self._finishing.submit(self._finish, batch, clean, draws, promises)
 
     def _begin(
         self, batch: Batch, clean: NDArray[np.float32], colour: NDArray[np.uint8] | None, draw: int
@@ -223,11 +236,10 @@ class Pipeline:
         """Waits for a batch and has its frames encoded."""
         with self._telling(promises), self._naming(batch):
             depths = [finish() for finish in begun]
-        # what the model left as it was needn't be encoded
-        draws = [None if noisy is clean else noisy for noisy in depths]
-        return [
-            self._helpers.submit(self._encode, batch, part, clean, draws, promises) for part in _parts(len(promises))
-        ]
+            # what the model left as it was needn't be encoded
+            draws = [None if noisy is clean else noisy for noisy in depths]
+            parts = _parts(len(promises))
+            return [self._helpers.submit(self._encode, batch, part, clean, draws, promises) for part in parts]
 
     @contextmanager
     def _telling(self, promises: list[Future[list[bytes]]]) -> Iterator[None]:
@@ -236,7 +248,8 @@ class Pipeline:
             yield
         except BaseException as error:
             for promise in promises:
-                promise.set_exception(error)
+                if not promise.done():
+                    promise.set_exception(error)
             raise
 
     @contextmanager
@@ -276,6 +289,10 @@ class Pipeline:
         """Writes a message, when what it becomes is there."""
         topic, stamp, data = slot.raw
         if slot.enhanced is not None:
+            if not slot.enhanced.done():
+                with self._room:
+                    self._awaited = slot.enhanced
+                    self._room.notify()
             messages = slot.enhanced.result()
             for draw, writer in self._writers.items():
                 writer.write(topic, stamp, messages[draw])

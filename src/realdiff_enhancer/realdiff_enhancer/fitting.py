@@ -117,10 +117,12 @@ def fit(
         RealdiffError: no usable pairs in the recording or folder.
         ConfigError: too few of them to train on, they are of another camera, or the training's settings don't fit.
     """
+    from realdiff_enhancer.two_stage.camera import profile_setting
     from realdiff_enhancer.two_stage.model_folder import load_config, shipped_weights
     from realdiff_enhancer.two_stage.pipeline import TwoStageModel
 
-    initial = options.initial or shipped_weights("d435")
+    setting = profile_setting(options.base)
+    initial = options.initial or shipped_weights(setting.weights or "d435")
     load_config(initial)  # a wrong folder shows before the work
     begin = time.monotonic()
     pairs = find_pairs(source, reading, options, work, advance)
@@ -135,7 +137,8 @@ def fit(
     profile = _profile(options, pack)
     scene = _comparison_scene(pairs.folder, pack, options)
     # without the profile: the initial weights may be those of another kind of camera
-    models = [TwoStageModel.from_pretrained(path, device="auto") for path in (initial, model)]
+    fx = setting.stream_fx_px
+    models = [TwoStageModel.from_pretrained(path, device="auto", stream_fx_px=fx) for path in (initial, model)]
     for name, instance in zip((BEFORE, AFTER), models, strict=True):
         instance.name = name
     settings = EvaluationSettings(options.seed, 300, 0, "cpu", "none")

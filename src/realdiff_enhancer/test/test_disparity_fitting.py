@@ -99,6 +99,18 @@ def test_validation_pairs_and_what_is_rare_change_nothing(pack: PairPack) -> Non
     assert found.hole_edge_rate == [0.0] * 6  # all of it is far from edges, whose rates have no neighbours but that
 
 
+def test_a_start_beyond_what_can_be_fitted_is_no_obstacle(pack: PairPack) -> None:
+    start = START.model_copy(
+        update={
+            "fine_scale_px": 60.0,
+            "coarse_scale_px": 2.0,
+            "hole_incidence_cos": [0.5],
+            "hole_incidence_rate": [0.1],
+        }
+    )
+    assert len(fit_disparity([pack], start, PROFILE).hole_incidence_rate) == 1
+
+
 def test_pairs_without_depth_are_refused(pack: PairPack) -> None:
     empty = PairPack(**{**vars(pack), "noisy_mm": np.zeros_like(pack.noisy_mm)})
     with pytest.raises(ConfigError, match="too little depth"):
@@ -118,8 +130,11 @@ def test_the_command_writes_what_the_model_reads(
     assert model.parameters == fit_disparity([pack], START, PROFILE)
     assert "11 pairs of synthetic" in file.read_text()
     assert [path.name for path in file.parent.iterdir()] == ["fitted.yaml"]
+    assert "--profile d435" in told
     with pytest.raises(OutputError, match="--overwrite"):
         command.run(arguments)
+    with pytest.raises(ConfigError, match=r"another camera[\s\S]*55 mm[\s\S]*50 mm"):
+        command.run([str(tmp_path / "pack.npz"), "-o", str(tmp_path / "other.yaml"), "--profile", "d415"])
     file.write_text("before")
     assert command.run([*arguments, "--overwrite"]) == 0
     assert yaml.safe_load(file.read_text())["shadow_rate"] == model.parameters.shadow_rate

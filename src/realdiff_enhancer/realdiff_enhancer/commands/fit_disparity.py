@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -33,7 +34,7 @@ def run(argv: list[str] | None = None) -> int:
 
     import yaml
     from realdiff_core.config import camera_profile
-    from realdiff_core.errors import OutputError
+    from realdiff_core.errors import ConfigError, OutputError
 
     from realdiff_enhancer.data.pairs import PairPack
     from realdiff_enhancer.data.splits import refuse_held_out
@@ -49,6 +50,15 @@ def run(argv: list[str] | None = None) -> int:
     for path in options.packs:
         packs.append(PairPack.load(path))
         refuse_held_out(packs[-1], where=path)
+    for path, pack in zip(options.packs, packs, strict=True):
+        if not math.isclose(pack.baseline_m, profile.baseline_m, rel_tol=1e-3):
+            raise ConfigError(
+                "the pairs are of another camera than the profile's",
+                where=path,
+                expected=f"a baseline of {profile.baseline_m * 1e3:g} mm (camera profile {profile.name!r})",
+                got=f"{pack.baseline_m * 1e3:g} mm",
+                next_step="name the camera's profile with --profile",
+            )
     start = load_parameters(DisparityParameters, DisparityModel.name, profile)
     total = sum(len(pack.training_indices()) for pack in packs)
     with progress("measuring", total, "pairs") as bar:
@@ -64,7 +74,10 @@ def run(argv: list[str] | None = None) -> int:
         before = getattr(start, name)
         if value != before:
             print(f"{name}: {before} → {value}")
-    print(f"use it: ros2 run realdiff_enhancer enhance BAG -o OUT --model disparity --weights {output}")
+    if DisparityModel.name in profile.noise:
+        print(f"note: what the profile {profile.name!r} says under noise.disparity goes before this file")
+    use = f"enhance BAG -o OUT --model disparity --weights {output} --profile {options.profile}"
+    print(f"use it: ros2 run realdiff_enhancer {use}")
     return 0
 
 

@@ -65,7 +65,11 @@ def for_profile(config: TwoStageConfig, profile: CameraProfile) -> TwoStageConfi
     """
     setting = profile_setting(profile, config.style)
     style = StyleConfig.model_validate(setting.model_dump(include=set(StyleConfig.model_fields)))
-    codec = config.codec
-    if setting.stream_fx_px is not None:
-        codec = codec.model_copy(update={"native_fx_px": setting.stream_fx_px})
-    return config.model_copy(update={"style": style, "codec": codec})
+    return on_grid(config.model_copy(update={"style": style}), setting.stream_fx_px)
+
+
+def on_grid(config: TwoStageConfig, stream_fx_px: float | None) -> TwoStageConfig:
+    """The settings of a model on the pixel grid of a depth stream of that focal length; None keeps its own."""
+    if stream_fx_px is None:
+        return config
+    return config.model_copy(update={"codec": config.codec.model_copy(update={"native_fx_px": stream_fx_px})})

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..models.base import DepthFrames, EnhancedFrames
 from ..models.device import pick_device
 from ..models.noise import CorrelatedNoise, ar1_history
-from .camera import check_camera, for_profile, profile_setting
+from .camera import check_camera, for_profile, on_grid, profile_setting
 from .conditioning import (
     SIDE_MULTIPLE,
     Scene,
@@ -126,6 +126,7 @@ class TwoStageModel:
         steps: int | None = None,
         device: str = "auto",
         batch: int | None = None,
+        stream_fx_px: float | None = None,
     ) -> TwoStageModel:
         """Loads a model folder (config.json, model.safetensors and, with distilled networks, few_steps.safetensors).
 
@@ -136,6 +137,7 @@ class TwoStageModel:
             steps: sampling steps of each stage; None takes the model's default.
             device: a name that `pick_device` knows.
             batch: frames that a GPU sees together; None for `GPU_BATCH`.
+            stream_fx_px: of `CameraSetting`, where there is no profile to name it.
 
         Raises:
             ConfigError: the folder lacks a file, a file doesn't fit, or the weights are another camera's.
@@ -147,6 +149,7 @@ class TwoStageModel:
         if profile:
             check_camera(folder, config, profile)
             config = for_profile(config, profile)
+        config = on_grid(config, stream_fx_px)
         return cls(
             config,
             loaded.coarse,
@@ -295,9 +298,9 @@ class TwoStageModel:
         """
         cuda = self.device.type == "cuda"
         shape = (self._batch, *images.shape[1:])
-        if cuda and images.shape == shape and images.flags.writeable:  # torch warns of what is read-only
+        if cuda and images.shape == shape and images.flags.c_contiguous and images.flags.writeable:
             given = torch.from_numpy(images)
-            if given.is_contiguous() and given.is_pinned():
+            if given.is_pinned():
                 return given.to(self.device, non_blocking=True)
         host = torch.empty(shape, dtype=torch.float32 if images.dtype == np.float32 else torch.uint8, pin_memory=cuda)
         room = host.numpy()

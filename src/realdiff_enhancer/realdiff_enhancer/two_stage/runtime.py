@@ -99,7 +99,8 @@ class GraphedFunction:
                 function(self._inputs)
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # other threads may allocate pinned memory meanwhile
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._outputs = function(self._inputs)
 
     def __call__(self, arguments: list[Tensor]) -> tuple[Tensor, ...]:

@@ -218,6 +218,9 @@ class _Run:
         if self.config.initial is None:
             return None, None
         loaded = load_model(self.config.initial, steps=10**6)  # the base networks
+        fx, own = loaded.config.codec.native_fx_px, self.config.model.codec.native_fx_px
+        if fx != own:
+            self.session.report(f"from the grid of a stream of f = {fx:g} px to one of {own:g} px")
         theirs, mine = (_trained_settings(model) for model in (loaded.config, self.config.model))
         for name, value in mine.items():
             if theirs[name] != value:
