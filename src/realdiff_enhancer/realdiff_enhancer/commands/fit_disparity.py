@@ -48,9 +48,8 @@ def run(argv: list[str] | None = None) -> int:
     profile = camera_profile(options.profile)
     packs = []
     for path in options.packs:
-        packs.append(PairPack.load(path))
-        refuse_held_out(packs[-1], where=path)
-    for path, pack in zip(options.packs, packs, strict=True):
+        pack = PairPack.load(path)
+        refuse_held_out(pack, where=path)
         if not math.isclose(pack.baseline_m, profile.baseline_m, rel_tol=1e-3):
             raise ConfigError(
                 "the pairs are of another camera than the profile's",
@@ -59,6 +58,7 @@ def run(argv: list[str] | None = None) -> int:
                 got=f"{pack.baseline_m * 1e3:g} mm",
                 next_step="name the camera's profile with --profile",
             )
+        packs.append(pack)
     start = load_parameters(DisparityParameters, DisparityModel.name, profile)
     total = sum(len(pack.training_indices()) for pack in packs)
     with progress("measuring", total, "pairs") as bar:
