@@ -25,7 +25,7 @@ from realdiff_enhancer.defaults import CLEAN_FAR_M, FIT_BATCH, FIT_CROP, FIT_STE
 from realdiff_enhancer.evaluation.pairs import Scene, SceneArgument, load_scene
 from realdiff_enhancer.evaluation.runner import EvaluationSettings, SceneResult, evaluate_scene
 from realdiff_enhancer.evaluation.temporal_fit import TemporalFit
-from realdiff_enhancer.fitting_pairs import find_pairs, pack_for_fit
+from realdiff_enhancer.fitting_pairs import find_pairs, pack_for_fit, with_recorded_stream
 
 BEFORE, AFTER = "before", "after"
 #: Optimiser steps of the trials that find out how long a step takes, and the share of the time that is planned for.
@@ -121,9 +121,8 @@ def fit(
     from realdiff_enhancer.two_stage.model_folder import load_config, shipped_weights
     from realdiff_enhancer.two_stage.pipeline import TwoStageModel
 
-    setting = profile_setting(options.base)
-    initial = options.initial or shipped_weights(setting.weights or "d435")
-    load_config(initial)  # a wrong folder shows before the work
+    initial = options.initial or shipped_weights(profile_setting(options.base).weights or "d435")
+    own_fx_px = load_config(initial).codec.native_fx_px  # a wrong folder shows before the work
     begin = time.monotonic()
     pairs = find_pairs(source, reading, options, work, advance)
     pack, private = pack_for_fit(pairs, options, work / "pack.npz")
@@ -131,13 +130,14 @@ def fit(
     report(f"{pairs.origin}; {len(pack.validation_indices())} are kept for the comparison")
     if private:
         report(f"frames of a held-out scene: {PRIVATE}")
+    options = replace(options, base=with_recorded_stream(options.base, pack, own_fx_px, report))
     model = _train(work, initial, options, report)
     trained = time.monotonic()
     temporal = _over_time(pairs.clip, model, options, report)
     profile = _profile(options, pack)
     scene = _comparison_scene(pairs.folder, pack, options)
     # without the profile: the initial weights may be those of another kind of camera
-    fx = setting.stream_fx_px
+    fx = profile_setting(options.base).stream_fx_px
     models = [TwoStageModel.from_pretrained(path, device="auto", stream_fx_px=fx) for path in (initial, model)]
     for name, instance in zip((BEFORE, AFTER), models, strict=True):
         instance.name = name

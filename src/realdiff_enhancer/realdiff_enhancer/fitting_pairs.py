@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from realdiff_core.config import CameraProfile
 from realdiff_core.errors import ConfigError, DepthError
 
 from realdiff_enhancer.data.pair_folder import (
@@ -19,10 +20,11 @@ from realdiff_enhancer.data.pair_folder import (
     read_meta,
 )
 from realdiff_enhancer.data.pair_maker import DepthSequence
-from realdiff_enhancer.data.pairs import PairPack
+from realdiff_enhancer.data.pairs import PairPack, refuse_other_baseline
 from realdiff_enhancer.data.sequence import SequenceOptions
 from realdiff_enhancer.data.sources import PairSource
 from realdiff_enhancer.data.splits import PRIVATE, refuse_held_out
+from realdiff_enhancer.data.stream_grid import stream_factor
 
 if TYPE_CHECKING:
     from realdiff_enhancer.fitting import FitOptions
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 MIN_PAIRS = 8
 #: Pairs that before and after are compared on, at least: the tests divide them once more.
 _MIN_VALIDATION = 4
+#: Relative difference under which two focal lengths are those of one stream: calibrations differ by as much.
+_SAME_STREAM = 0.03
 #: Frames that show how noise behaves over time.
 CLIP_FRAMES = 90
 
@@ -80,14 +84,13 @@ def _given_pairs(folder: Path, options: FitOptions) -> FitPairs:
         ConfigError: they are of another camera.
     """
     meta = read_meta(folder, _meta(options, ""))
-    if not math.isclose(meta.baseline_m, options.base.baseline_m, rel_tol=1e-3):
-        raise ConfigError(
-            "the pairs are of another camera",
-            where=folder,
-            expected=f"the baseline of {options.base.name}, {1e3 * options.base.baseline_m:g} mm",
-            got=f"{1e3 * meta.baseline_m:g} mm, camera {meta.camera}",
-            next_step=f"fit them with --base {meta.camera}",
-        )
+    refuse_other_baseline(
+        meta.baseline_m,
+        options.base.baseline_m,
+        whose=f"the camera profile {options.base.name!r}",
+        where=folder,
+        next_step=f"fit them with --base {meta.camera}, the camera they were made with",
+    )
     count = len(load_folder(folder, meta=meta))
     _check_number(count, folder, f"make pairs of a longer recording, or see {folder / 'rejected.csv'}")
     made = f", made from {meta.source} ({meta.method})" if meta.method else ""
@@ -193,3 +196,31 @@ def pack_for_fit(pairs: FitPairs, options: FitOptions, path: Path) -> tuple[Pair
         pack, private = replace(pack, licence=PRIVATE), True
     pack.save(path)
     return pack, private
+
+
+def with_recorded_stream(
+    base: CameraProfile, pack: PairPack, own_fx_px: float, report: Callable[[str], None]
+) -> CameraProfile:
+    """The profile on the grid of the depth stream that the recorded steps tell, where it names none.
+
+    Args:
+        base: profile of the camera's kind.
+        pack: pairs of the recording.
+        own_fx_px: focal length of the stream that the model to start from was trained on [px].
+        report: told what was found, if that is not what is named or assumed.
+    """
+    from realdiff_enhancer.two_stage.camera import profile_setting
+
+    factor = stream_factor(pack.noisy_mm, base.disparity_step_px)
+    if factor is None:
+        return base
+    found, named = factor / base.baseline_m, profile_setting(base).stream_fx_px
+    if math.isclose(found, named or own_fx_px, rel_tol=_SAME_STREAM):
+        return base
+    told = f"the steps of the recorded depth are those of a depth stream with f = {found:.0f} px"
+    if named is not None:
+        report(f"{told}, but {base.name} names {named:g} px, which is taken: check its stream_fx_px")
+        return base
+    report(f"{told}: the noise is learned on its grid")
+    setting = {**base.noise.get("two_stage", {}), "stream_fx_px": round(found, 1)}
+    return base.model_copy(update={"noise": {**base.noise, "two_stage": setting}})

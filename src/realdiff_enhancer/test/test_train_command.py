@@ -151,19 +151,24 @@ def _grids(events: Any, name: str, rows: int, steps: list[int]) -> list[np.ndarr
     return grids
 
 
+def _validation(finished: Path) -> PairStore:
+    record = json.loads((finished / "model" / "train.json").read_text())
+    config = TrainConfig.model_validate(record["config"])
+    store = PairStore.load(config, torch.device("cpu"), validation=True, packs=read_packs(config))
+    assert store is not None
+    return store
+
+
 def test_pictures_of_stage_one_show_structural_noise_and_regions(
     events: Any, layers: tuple[Path, Path], finished: Path
 ) -> None:
     """One above the other: clean depth, the camera's n_L, a sample of it, D."""
     (grid,) = _grids(events, "clean, real n_L, ours, D", 4, [2])
     clean, real, ours, regions = grid
-    record = json.loads((finished / "model" / "train.json").read_text())
-    config = TrainConfig.model_validate(record["config"])
-    store = PairStore.load(config, torch.device("cpu"), validation=True, packs=read_packs(config))
-    assert store is not None
+    store = _validation(finished)
     targets = store.frames(torch.tensor([0]))[1]
     assert targets.low is not None and targets.low_weight is not None
-    stride = config.model.coarse.stride
+    stride = tiny_training.SETTINGS["model"]["coarse"]["stride"]
     wanted = np.kron(targets.low[0, 0].numpy(), np.ones((stride, stride)))[:HEIGHT, :WIDTH]
     known = np.kron(targets.low_weight[0, 0].numpy() > 0, np.ones((stride, stride)))[:HEIGHT, :WIDTH] > 0
     shade = 255 * np.clip(wanted / 4 + 0.5, 0, 1)
@@ -179,14 +184,16 @@ def test_pictures_of_stage_one_show_structural_noise_and_regions(
     assert np.ptp(blocks, axis=(1, 3)).max() == 0 and np.ptp(blocks) > 0
 
 
-def test_pictures_show_the_validation_frame_and_a_sample(events: Any, layers: tuple[Path, Path]) -> None:
+def test_pictures_show_the_validation_frame_and_a_sample(
+    events: Any, layers: tuple[Path, Path], finished: Path
+) -> None:
     """One above the other: clean depth, real residual, ours; red where there is no depth."""
     grids = _grids(events, "clean, real, ours", 3, [2, 4])
     clean, real, ours = grids[-1]
     pack = PairPack.load(layers[0].with_name("tiny.npz"))
     frame = int(pack.validation_indices()[0])
-    truth, noisy = pack.clean_01mm[frame] * 1e-4, pack.noisy_mm[frame] * 1e-3
-    holes = noisy == 0
+    truth, holes = pack.clean_01mm[frame] * 1e-4, pack.noisy_mm[frame] == 0
+    noisy = _validation(finished).noisy[0].numpy()
     assert holes.any() and np.array_equal((real == RED).all(-1), holes)
     code = np.arcsinh((19.2 / np.where(holes, 1, noisy) - 19.2 / truth) / 0.15)
     shade = 255 * np.clip(code / 8 + 0.5, 0, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 from pathlib import Path
@@ -34,9 +33,9 @@ def run(argv: list[str] | None = None) -> int:
 
     import yaml
     from realdiff_core.config import camera_profile
-    from realdiff_core.errors import ConfigError, OutputError
+    from realdiff_core.errors import OutputError
 
-    from realdiff_enhancer.data.pairs import PairPack
+    from realdiff_enhancer.data.pairs import PairPack, refuse_other_baseline
     from realdiff_enhancer.data.splits import refuse_held_out
     from realdiff_enhancer.disparity_fitting import fit_disparity
     from realdiff_enhancer.models.disparity import DisparityModel, DisparityParameters
@@ -50,14 +49,13 @@ def run(argv: list[str] | None = None) -> int:
     for path in options.packs:
         pack = PairPack.load(path)
         refuse_held_out(pack, where=path)
-        if not math.isclose(pack.baseline_m, profile.baseline_m, rel_tol=1e-3):
-            raise ConfigError(
-                "the pairs are of another camera than the profile's",
-                where=path,
-                expected=f"a baseline of {profile.baseline_m * 1e3:g} mm (camera profile {profile.name!r})",
-                got=f"{pack.baseline_m * 1e3:g} mm",
-                next_step="name the camera's profile with --profile",
-            )
+        refuse_other_baseline(
+            pack.baseline_m,
+            profile.baseline_m,
+            whose=f"the camera profile {profile.name!r}",
+            where=path,
+            next_step="name the camera's profile with --profile",
+        )
         packs.append(pack)
     start = load_parameters(DisparityParameters, DisparityModel.name, profile)
     total = sum(len(pack.training_indices()) for pack in packs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from realdiff_core.errors import OutputError, RealdiffError
+from realdiff_core.errors import ConfigError, OutputError, RealdiffError
 
 #: Metres per unit of the two arrays.
 CLEAN_UNIT_M = 1e-4
@@ -17,6 +18,29 @@ NOISY_UNIT_M = 1e-3
 
 # Arrays under names with this ending are stored as byte planes of differences along the rows, two thirds of the size.
 _PLANES = "_planes"
+
+
+def refuse_other_baseline(pairs_m: float, wanted_m: float, *, whose: str, where: Path, next_step: str) -> None:
+    """Refuse pairs of a camera with another stereo baseline: their noise in depth would have another size.
+
+    Args:
+        pairs_m: baseline of the pairs [m].
+        wanted_m: the baseline that is needed [m].
+        whose: what has that one, in words.
+        where: file or folder of the pairs.
+        next_step: what to do.
+
+    Raises:
+        ConfigError: see above.
+    """
+    if not math.isclose(pairs_m, wanted_m, rel_tol=1e-3):
+        raise ConfigError(
+            "the pairs are of a camera with another stereo baseline",
+            where=where,
+            expected=f"{1e3 * wanted_m:g} mm, that of {whose}",
+            got=f"{1e3 * pairs_m:g} mm",
+            next_step=next_step,
+        )
 
 
 @dataclass(frozen=True)

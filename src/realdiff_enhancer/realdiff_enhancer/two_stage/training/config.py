@@ -63,6 +63,8 @@ class TrainConfig(BaseModel):
         learning_rate: peak of the cosine schedule.
         warmup_steps: at most so many, and at most a tenth of the stage.
         ema_decay: largest decay of the weights' moving average.
+        dequantise: take the camera's rounding of disparity and depth out of the recorded depth before learning from it
+            (training/dequantise.py): samples are rounded as the camera rounds, and would have it twice.
         depth_scale: range of the factor by which clean depth is scaled while the error keeps its disparity.
         colour_dropout: share of the crops whose colour is hidden.
         brightness: luminance is multiplied by exp of up to ± so much.
@@ -101,6 +103,7 @@ class TrainConfig(BaseModel):
     learning_rate: float = Field(4e-4, gt=0)
     warmup_steps: int = Field(300, ge=1)
     ema_decay: float = Field(0.999, gt=0, lt=1)
+    dequantise: bool = True
     depth_scale: tuple[float, float] = (0.75, 1.33)
     colour_dropout: float = Field(0.3, ge=0, le=1)
     brightness: float = Field(0.5, ge=0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ import torch.nn.functional as F
 from realdiff_core.errors import ConfigError
 from torch import Tensor
 
-from ...data.pairs import PairPack
+from ...data.pairs import CLEAN_UNIT_M, NOISY_UNIT_M, PairPack, refuse_other_baseline
 from ...data.splits import refuse_held_out
 from ..codec import round_trip_error_mm
 from ..conditioning import SIDE_MULTIPLE, Scene, known_mask, pad_to_multiple
@@ -22,6 +21,7 @@ from ..decoding import native_size
 from ..sampling import CoarseSample
 from ..targets import PairTargets, frame_styles, pair_targets, with_structure
 from .config import TrainConfig
+from .dequantise import dequantised
 
 DEPTH_BINS_M = (0.28, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 4.0)
 _CHUNK = 16  # frames whose targets are computed together
@@ -89,13 +89,19 @@ class PairStore:
             frames = pack.validation_indices() if validation else pack.training_indices()
             if not len(frames):
                 continue
-            _check_baseline(pack, codec, pack_config.path)
+            refuse_other_baseline(
+                pack.baseline_m,
+                codec.baseline_m,
+                whose="the model (model.codec.baseline_m)",
+                where=pack_config.path,
+                next_step=f"train a model of its own for this camera, with model.codec.baseline_m: {pack.baseline_m:g}",
+            )
             height, width = pack.clean_01mm.shape[1:]
             size = native_size(height, width, float(pack.K[0, 0]), codec.native_fx_px)
             parts.append(
                 (
-                    _depth(pack.clean_01mm[frames], 1e-4, size, device),
-                    _depth(pack.noisy_mm[frames], 1e-3, size, device),
+                    _depth(pack.clean_01mm[frames], CLEAN_UNIT_M, size, device),
+                    _depth(pack.noisy_mm[frames], NOISY_UNIT_M, size, device, codec if config.dequantise else None),
                     torch.full((len(frames),), codec.disparity_factor, device=device),
                     torch.full((len(frames),), config.model.sources.index(pack_config.source), device=device),
                     torch.full((len(frames),), pack_config.share / len(frames)),
@@ -310,26 +316,19 @@ def _cut_targets(targets: PairTargets, crops: Crops, config: TrainConfig) -> Pai
     )
 
 
-def _check_baseline(pack: PairPack, codec: CodecConfig, where: Path) -> None:
-    """Refuses pairs of another baseline: in use, depth and disparity go by the model's own.
+def _depth(
+    images: np.ndarray, unit_m: float, size: tuple[int, int], device: torch.device, rounded: CodecConfig | None = None
+) -> Tensor:
+    """Depth on the sensor's own grid: uint16 [F,H,W] in steps of `unit_m` to float [F,h,w] m, NaN for 0, padded.
 
-    Raises:
-        ConfigError: see above.
+    With the codec of the sensor that rounded it, without the rounding.
     """
-    if not math.isclose(pack.baseline_m, codec.baseline_m, rel_tol=1e-3):
-        raise ConfigError(
-            "the pairs are of a camera with another stereo baseline than the model's",
-            where=where,
-            expected=f"model.codec.baseline_m, {1e3 * codec.baseline_m:g} mm",
-            got=f"{1e3 * pack.baseline_m:g} mm",
-            next_step=f"train a model of its own for this camera, with model.codec.baseline_m: {pack.baseline_m:g}",
-        )
-
-
-def _depth(images: np.ndarray, unit_m: float, size: tuple[int, int], device: torch.device) -> Tensor:
-    """Depth on the sensor's own grid: uint16 [F,H,W] in steps of `unit_m` to float [F,h,w] m, NaN for 0, padded."""
     steps = torch.from_numpy(images.astype("float32")).to(device)
     depth = torch.where(steps > 0, steps * unit_m, torch.full_like(steps, math.nan))
+    if rounded is not None:
+        chunks = depth.split(_CHUNK)
+        factor, step = rounded.disparity_factor, rounded.disparity_step_px
+        depth = torch.cat([dequantised(chunk, factor, step, unit_m) for chunk in chunks])
     if size != tuple(depth.shape[-2:]):
         depth = F.interpolate(depth.unsqueeze(1), size=size, mode="nearest-exact").squeeze(1)
     return pad_to_multiple(depth, math.nan)

@@ -1,0 +1,81 @@
+"""f·B of a depth stream, told by the steps of depth that was made on a known one."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tiny_training
+from numpy.typing import NDArray
+from realdiff_core.config import camera_profile
+from realdiff_enhancer.data.pairs import PairPack
+from realdiff_enhancer.data.stream_grid import stream_factor
+from realdiff_enhancer.fitting_pairs import with_recorded_stream
+from scipy.ndimage import gaussian_filter
+
+DATA = Path(os.environ.get("REALDIFF_SHARED_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
+STEP_PX = 1 / 32
+
+
+def recorded(factor: float, near_m: float, far_m: float, step_px: float = STEP_PX) -> list[NDArray[np.uint16]]:
+    """Slanted walls under smooth noise of 0.1 px, rounded as a camera rounds, aligned to another grid, with holes."""
+    rng = np.random.default_rng(0)
+    images = []
+    for _ in range(4):
+        noise = gaussian_filter(rng.standard_normal((240, 320)), 3)
+        disparity = factor / np.linspace(near_m, far_m, 320)[None] + 0.1 * noise / noise.std()
+        if step_px:
+            disparity = np.round(disparity / step_px) * step_px
+        image = np.round(1e3 * factor / disparity).astype(np.uint16)
+        image[rng.random(image.shape) < 0.1] = 0
+        images.append(cv2.resize(image, (240, 180), interpolation=cv2.INTER_NEAREST))
+    return images
+
+
+@pytest.mark.parametrize("factor", [384 * 0.05, 424 * 0.05, 640 * 0.05, 889 * 0.055, 640 * 0.095])
+def test_the_steps_tell_the_stream(factor: float) -> None:
+    assert stream_factor(recorded(factor, 1.1, 3.5), STEP_PX) == pytest.approx(factor, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("near_m", "far_m", "step_px"),
+    [(0.3, 0.9, STEP_PX), (1.1, 3.5, 0.0), (2.0, 2.02, STEP_PX)],
+    ids=["too near", "steps blurred by a filter", "one wall"],
+)
+def test_where_they_do_not_nothing_is_said(near_m: float, far_m: float, step_px: float) -> None:
+    assert stream_factor(recorded(32.0, near_m, far_m, step_px), STEP_PX) is None
+
+
+def test_nothing_recorded_tells_nothing() -> None:
+    assert stream_factor([np.zeros((4, 4), np.uint16)], STEP_PX) is None
+    assert stream_factor(recorded(32.0, 1.1, 3.5), 0.0) is None
+
+
+@pytest.mark.parametrize(("folder", "fx_px"), [("aims_d435/depth", 384), ("tron_d435/seq99/depth", 640)])
+def test_real_cameras(folder: str, fx_px: float) -> None:
+    path = DATA / folder
+    if not path.is_dir():
+        pytest.skip("no real frames: set REALDIFF_SHARED_DATA")
+    images = [cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in sorted(path.glob("*.png"))[:30]]
+    assert stream_factor(images, STEP_PX) == pytest.approx(fx_px * 0.05, rel=0.01)
+
+
+def test_a_fit_takes_the_stream_that_the_recording_tells(tmp_path: Path) -> None:
+    tiny_training.make_pack(tmp_path / "pack.npz")
+    noisy = np.array(recorded(640 * 0.05, 1.1, 3.5))[:, :96, :128].repeat(2, axis=0)[:5]
+    pack = replace(PairPack.load(tmp_path / "pack.npz"), noisy_mm=noisy)
+    d435, lines = camera_profile("d435"), list[str]()
+    found = with_recorded_stream(d435, pack, 384.0, lines.append)
+    assert found.noise["two_stage"]["stream_fx_px"] == pytest.approx(640, rel=0.005)
+    assert "f = 640 px: the noise is learned on its grid" in lines[0]
+    # what the profile names goes before, but not silently; and what is known already changes nothing
+    named = d435.model_copy(update={"noise": {"two_stage": {"stream_fx_px": 424.0}}})
+    assert with_recorded_stream(named, pack, 384.0, lines.append) is named
+    assert "names 424 px, which is taken" in lines[1]
+    for base, own in ((camera_profile("d435_720p"), 384.0), (d435, 640.0)):
+        assert with_recorded_stream(base, pack, own, lines.append) is base
+    assert len(lines) == 2
