@@ -35,7 +35,7 @@ def refuse_other_baseline(pairs_m: float, wanted_m: float, *, whose: str, where:
     """
     if not math.isclose(pairs_m, wanted_m, rel_tol=1e-3):
         raise ConfigError(
-            "the pairs are of a camera with another stereo baseline",
+            "the pairs are of another camera, with another stereo baseline",
             where=where,
             expected=f"{1e3 * wanted_m:g} mm, that of {whose}",
             got=f"{1e3 * pairs_m:g} mm",
