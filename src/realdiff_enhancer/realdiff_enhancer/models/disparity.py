@@ -25,8 +25,9 @@ from pydantic import Field, model_validator
 from scipy.special import ndtri
 
 from realdiff_enhancer.models.base import DepthFrames, EnhancedFrames
-from realdiff_enhancer.models.noise import FIXED_LAYERS, CorrelatedNoise
+from realdiff_enhancer.models.noise import CorrelatedNoise
 from realdiff_enhancer.models.parameters import Parameters, load_parameters
+from realdiff_enhancer.models.smooth_noise import NoiseSeeds, SmoothNoise, enlarge
 
 if TYPE_CHECKING:
     from realdiff_core.camera import CameraModel
@@ -83,31 +84,6 @@ class DisparityParameters(Parameters):
         return self
 
 
-class _Seeds(NamedTuple):
-    """What a frame's noise follows from: seeds up to and including its own, that of its stream, and its surfaces.
-
-    `disparity` is that of the clean depth, float32 [H,W]; it makes another surface with every `step_px`.
-    """
-
-    frames: tuple[int, ...]
-    stream: int | None
-    disparity: NDArray[np.float32]
-    step_px: np.float32
-
-    def field(self, noise: CorrelatedNoise, shape: tuple[int, ...], reduction: int, margin: int) -> NDArray[np.float32]:
-        """White field at a reduction of the resolution with a margin around it, float32 of that shape."""
-        if not noise.static_share:
-            return noise.field(self.frames, shape)
-        inner = (side - 2 * margin for side in shape[-2:])
-        rows, columns = (
-            np.minimum(np.arange(side) * reduction + reduction // 2, full - 1)
-            for side, full in zip(inner, self.disparity.shape, strict=True)
-        )
-        cells = np.pad(self.disparity[np.ix_(rows, columns)], margin, mode="edge")
-        surface = np.floor(cells / self.step_px).astype(np.intp) % FIXED_LAYERS
-        return noise.field(self.frames, shape, self.stream, surface)
-
-
 class HoleCauses(NamedTuple):
     """What decides on holes.
 
@@ -123,47 +99,6 @@ class HoleCauses(NamedTuple):
     shadow: NDArray[np.bool_]
 
 
-class _SmoothNoise:
-    """Smooth standard normal fields, drawn and blurred at reduced resolution.
-
-    Args:
-        noise: Source of the white fields.
-        scale_px: Gaussian width of the blur in pixels of the full resolution.
-        anisotropy: How much wider than high the blur is.
-        reduction: Of the resolution.
-    """
-
-    def __init__(self, noise: CorrelatedNoise, scale_px: float, anisotropy: float, reduction: int) -> None:
-        """Prepares the filters."""
-        import cv2
-
-        self._noise = noise
-        self._reduction = reduction
-        self._kernels = []
-        for factor in (anisotropy**0.5, anisotropy**-0.5):
-            sigma = scale_px / reduction * factor
-            kernel = cv2.getGaussianKernel(2 * int(np.ceil(3 * sigma)) + 1, sigma, cv2.CV_32F).ravel()
-            self._kernels.append(kernel / np.sqrt((kernel**2).sum()))
-        self._margin = max(len(kernel) // 2 for kernel in self._kernels)
-
-    def __call__(self, seeds: _Seeds, height: int, width: int) -> NDArray[np.float32]:
-        """Field of one frame, float32 [⌈H/reduction⌉, ⌈W/reduction⌉], unit variance."""
-        import cv2
-
-        m = self._margin
-        shape = (-(-height // self._reduction) + 2 * m, -(-width // self._reduction) + 2 * m)
-        field = seeds.field(self._noise, shape, self._reduction, m)
-        blurred = cv2.sepFilter2D(field, cv2.CV_32F, self._kernels[0], self._kernels[1])
-        return np.asarray(blurred[m:-m, m:-m])
-
-
-def _enlarge(field: NDArray[np.float32], factor: int, height: int, width: int) -> NDArray[np.float32]:
-    """Enlarges a field linearly and cuts it to float32 [height, width]."""
-    import cv2
-
-    return np.asarray(cv2.resize(field, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)[:height, :width])
-
-
 @dataclass(frozen=True)
 class _Grid:
     """What depends on the resolution: lengths and tables in the pixels of an image."""
@@ -174,9 +109,9 @@ class _Grid:
     jump_px: float
     fattening: int
     warp_px: np.float32
-    fine: _SmoothNoise
-    coarse: _SmoothNoise
-    holes: _SmoothNoise
+    fine: SmoothNoise
+    coarse: SmoothNoise
+    holes: SmoothNoise
     edge_rate: NDArray[np.uint8]
 
 
@@ -225,9 +160,9 @@ class DisparityModel:
                 jump_px=p.edge_jump_px * scale,
                 fattening=round(p.fattening_px * scale),
                 warp_px=np.float32(p.warp_px * scale),
-                fine=_SmoothNoise(self._fine_noise, p.fine_scale_px * scale, p.anisotropy, _FINE),
-                coarse=_SmoothNoise(self._coarse_noise, p.coarse_scale_px * scale, p.anisotropy, _COARSE),
-                holes=_SmoothNoise(self._hole_noise, p.hole_scale_px * scale, 1.0, _FINE),
+                fine=SmoothNoise(self._fine_noise, p.fine_scale_px * scale, p.anisotropy, _FINE),
+                coarse=SmoothNoise(self._coarse_noise, p.coarse_scale_px * scale, p.anisotropy, _COARSE),
+                holes=SmoothNoise(self._hole_noise, p.hole_scale_px * scale, 1.0, _FINE),
                 edge_rate=self._table(np.interp(distance, p.hole_edge_distance_px, p.hole_edge_rate)),
             )
         return self._grids[scale]
@@ -272,7 +207,7 @@ class DisparityModel:
             disparity[~(disparity > 0)] = 0
         disparity[np.isinf(disparity)] = 0
         nearest, farthest = factor / np.float32(self.profile.near_m), factor / np.float32(self.profile.far_m)
-        seeds = _Seeds(known, stream_seed, disparity, grid.surface_px)
+        seeds = NoiseSeeds(known, stream_seed, disparity, grid.surface_px)
         untouched = disparity < farthest
         too_near = disparity > nearest
 
@@ -289,7 +224,7 @@ class DisparityModel:
         np.rint(disparity, out=disparity)
         disparity *= grid.step_px
 
-        hole = _enlarge(grid.holes(seeds, height, width), _FINE, height, width) < cv2.LUT(rate, self._threshold)
+        hole = enlarge(grid.holes(seeds, height, width), _FINE, height, width) < cv2.LUT(rate, self._threshold)
         hole |= too_near
         # Out of the search range: nearer than the near limit, or an outline mixed with next to nothing behind it.
         hole |= disparity > nearest
@@ -299,12 +234,12 @@ class DisparityModel:
         np.copyto(noisy, clean, where=untouched)
         return noisy, np.asarray(cv2.LUT(rate, _PROBABILITY), np.float32)
 
-    def _error(self, seeds: _Seeds, height: int, width: int, grid: _Grid) -> NDArray[np.float32]:
+    def _error(self, seeds: NoiseSeeds, height: int, width: int, grid: _Grid) -> NDArray[np.float32]:
         """Smooth error of unit variance, float32 [H,W]."""
         fine = grid.fine(seeds, height, width) * np.float32(self.parameters.fine_share**0.5)
         coarse = grid.coarse(seeds, height, width) * np.float32((1 - self.parameters.fine_share) ** 0.5)
-        fine += _enlarge(coarse, _COARSE // _FINE, *fine.shape)
-        return _enlarge(fine, _FINE, height, width)
+        fine += enlarge(coarse, _COARSE // _FINE, *fine.shape)
+        return enlarge(fine, _FINE, height, width)
 
     def _edges(self, disparity: NDArray[np.float32], near: NDArray[np.float32], grid: _Grid) -> NDArray[np.uint8]:
         """Depth edges, uint8 [H,W], 1 on an edge; `near` is the largest disparity around each pixel."""
@@ -319,7 +254,7 @@ class DisparityModel:
         disparity: NDArray[np.float32],
         near: NDArray[np.float32],
         edges: NDArray[np.uint8],
-        seeds: _Seeds,
+        seeds: NoiseSeeds,
         grid: _Grid,
     ) -> NDArray[np.float32]:
         """Fattens the foreground and makes outlines ragged; interpolation leaves flying pixels between."""
@@ -335,7 +270,7 @@ class DisparityModel:
         shape = (2, -(-height // _FINE), -(-width // _FINE))
         shift = seeds.field(self._shift_noise, shape, _FINE, 0)
         shift *= grid.warp_px
-        shift_x, shift_y = (_enlarge(s, _FINE, height, width) for s in shift)
+        shift_x, shift_y = (enlarge(s, _FINE, height, width) for s in shift)
         shift_x += np.arange(width, dtype=np.float32)
         shift_y += np.arange(height, dtype=np.float32)[:, None]
         return np.asarray(cv2.remap(disparity, shift_x, shift_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
