@@ -236,6 +236,9 @@ def cluster() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ray_") as folder:
         patch.setenv("PYTHONPATH", here)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # Ray notes the address of a cluster in its default folder, which it doesn't make where `temp_dir` is another.
+        patch.setenv("RAY_TMPDIR", folder)
+        (Path(folder) / "ray").mkdir()
         # Its sockets lie in that folder, and their paths may have 107 characters: pytest's own folders are too deep.
         head = {
             "num_cpus": 2, "object_store_memory": 80_000_000, "include_dashboard": False, "temp_dir": folder,
