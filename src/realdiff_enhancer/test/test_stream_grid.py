@@ -36,7 +36,7 @@ def recorded(factor: float, near_m: float, far_m: float, step_px: float = STEP_P
     return images
 
 
-@pytest.mark.parametrize("factor", [384 * 0.05, 424 * 0.05, 640 * 0.05, 889 * 0.055, 640 * 0.095])
+@pytest.mark.parametrize("factor", [384 * 0.018, 384 * 0.05, 424 * 0.05, 640 * 0.05, 889 * 0.055, 640 * 0.095])
 def test_the_steps_tell_the_stream(factor: float) -> None:
     assert stream_factor(recorded(factor, 1.1, 3.5), STEP_PX) == pytest.approx(factor, rel=0.005)
 
