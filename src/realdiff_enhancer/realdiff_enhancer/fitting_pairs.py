@@ -35,6 +35,8 @@ MIN_PAIRS = 8
 _MIN_VALIDATION = 4
 #: Relative difference under which two focal lengths are those of one stream: calibrations differ by as much.
 _SAME_STREAM = 0.03
+#: Focal lengths of depth streams that there are; on smooth walls chance steps can look like others.
+_STREAM_FX_PX = (200.0, 1100.0)
 #: Frames that show how noise behaves over time.
 CLIP_FRAMES = 90
 
@@ -207,14 +209,21 @@ def with_recorded_stream(
         base: profile of the camera's kind.
         pack: pairs of the recording.
         own_fx_px: focal length of the stream that the model to start from was trained on [px].
-        report: told what was found, if that is not what is named or assumed.
+        report: told what was found, if that is not what is named or assumed; or that nothing was.
     """
     from realdiff_enhancer.two_stage.camera import profile_setting
 
+    named = profile_setting(base).stream_fx_px
     factor = stream_factor(pack.noisy_mm, base.disparity_step_px)
-    if factor is None:
+    if factor is None or not _STREAM_FX_PX[0] <= factor / base.baseline_m <= _STREAM_FX_PX[1]:
+        if named is None:
+            report(
+                "the steps of the recorded depth don't tell the camera's depth stream: the noise is learned on the "
+                f"grid of one with f = {own_fx_px:g} px; another is named in the base profile "
+                "(noise.two_stage.stream_fx_px)"
+            )
         return base
-    found, named = factor / base.baseline_m, profile_setting(base).stream_fx_px
+    found = factor / base.baseline_m
     if math.isclose(found, named or own_fx_px, rel_tol=_SAME_STREAM):
         return base
     told = f"the steps of the recorded depth are those of a depth stream with f = {found:.0f} px"

@@ -129,11 +129,11 @@ def test_pairs_made_before_give_the_same_fit(tmp_path: Path, tiny_model: Path) -
     assert {path: path.read_bytes() for path in (tmp_path / "pairs").rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("stream_fx_px", [None, 500.0])
+@pytest.mark.parametrize(("stream_fx_px", "named"), [(None, False), (500.0, True), (500.0, False)])
 def test_pairs_on_the_colour_cameras_grid_are_fitted(
-    tmp_path: Path, tiny_model: Path, stream_fx_px: float | None
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, stream_fx_px: float | None, named: bool
 ) -> None:
-    """fx 615 px, 55 mm, and smaller on the sensor's grid than the crop; a base profile may name another grid."""
+    """fx 615 px, 55 mm, and smaller on the sensor's grid than the crop; base profile or recording tell another grid."""
     from realdiff_enhancer.two_stage.model_folder import load_config
 
     pairs, rng = tmp_path / "pairs", np.random.default_rng(0)
@@ -147,7 +147,9 @@ def test_pairs_on_the_colour_cameras_grid_are_fitted(
         figures = PairStatistics(0.8, 0.0, 2.0, 1.0, 0.0, 1.0, 0.1, 0.0, 0.0, 0.0)
         writer.write(PairCandidate(number, number // 4 * 4, clean, noisy, figures, ()))
     base = camera_profile("d415")
-    if stream_fx_px is not None:
+    told = None if stream_fx_px is None else stream_fx_px * 0.055
+    monkeypatch.setattr("realdiff_enhancer.fitting_pairs.stream_factor", lambda images, step: told)
+    if named:
         noise = {"two_stage": {"stream_fx_px": stream_fx_px, "weights": "d435"}}
         base = base.model_copy(update={"noise": noise})
     options = FitOptions(name="my_d415", base=base, steps=2, initial=tiny_model, batch=2, train=TINY)

@@ -79,3 +79,17 @@ def test_a_fit_takes_the_stream_that_the_recording_tells(tmp_path: Path) -> None
     for base, own in ((camera_profile("d435_720p"), 384.0), (d435, 640.0)):
         assert with_recorded_stream(base, pack, own, lines.append) is base
     assert len(lines) == 2
+
+
+@pytest.mark.parametrize("factor", [None, 4.2, 90.0])
+def test_no_stream_or_one_that_does_not_exist_leaves_the_profile_alone_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float | None
+) -> None:
+    tiny_training.make_pack(tmp_path / "pack.npz")
+    pack, lines = PairPack.load(tmp_path / "pack.npz"), list[str]()
+    monkeypatch.setattr("realdiff_enhancer.fitting_pairs.stream_factor", lambda images, step: factor)
+    d435, named = camera_profile("d435"), camera_profile("d435_720p")
+    assert with_recorded_stream(d435, pack, 384.0, lines.append) is d435
+    assert "f = 384 px; another is named in the base profile" in lines[0]
+    assert with_recorded_stream(named, pack, 384.0, lines.append) is named
+    assert len(lines) == 1

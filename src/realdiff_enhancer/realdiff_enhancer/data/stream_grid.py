@@ -14,7 +14,7 @@ from scipy.ndimage import uniform_filter1d
 
 from realdiff_enhancer.data.pairs import NOISY_UNIT_M
 
-#: Nearer than this the steps of every D400 stream are finer than the millimetre that depth is recorded in [mm].
+#: Nearer than this the steps of large D400 streams are finer than the millimetre that depth is recorded in [mm].
 _NEAR_MM, _FAR_MM = 1000, 4000
 #: Depths are weighed by how often they occur among their neighbours, of so many mm, not among all: where the scene
 #: stands says nothing.
@@ -26,7 +26,7 @@ _LEAST_LEVELS = 50
 _FACTORS_PX_M = (4.0, 100.0)
 #: 0.70 to 0.95 on five recordings, right on all whose stream is known; 0.54 on one where it came out wrong.
 _LEAST_COHERENCE = 0.6
-#: A comb of twice the spacing fits as well as the right one, up to this share.
+#: A comb of half the spacing (twice f·B) fits as well as the right one; the wider one is taken from this share on.
 _OVERTONE = 0.9
 
 

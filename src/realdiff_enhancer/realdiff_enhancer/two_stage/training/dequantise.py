@@ -18,10 +18,10 @@ _SHIFTS = ((0, 1), (0, -1), (1, 0), (-1, 0))
 
 
 def dequantised(depth_m: Tensor, disparity_factor: float, disparity_step_px: float, unit_m: float) -> Tensor:
-    """The smoothest depth that rounds to the recorded one.
+    """The smoothest depth within half a rounding step of the recorded one.
 
     Inverse depth goes to the mean of its neighbours again and again (planes have no curvature there), and never leaves
-    the interval that rounds to the recorded value. What is larger than the rounding stays.
+    half a step of the coarser rounding around the recorded value. What is larger than that stays.
 
     Args:
         depth_m: recorded depth [N,H,W] m, NaN for holes.
