@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from realdiff_core.errors import ConfigError
 from realdiff_enhancer.data.pairs import NOISY_UNIT_M, PairPack
-from realdiff_enhancer.two_stage.training import TrainConfig
+from realdiff_enhancer.two_stage.training import TrainConfig, trainer
 from realdiff_enhancer.two_stage.training.dequantise import dequantised
 from realdiff_enhancer.two_stage.training.store import PairStore
 from scipy.ndimage import gaussian_filter
@@ -66,6 +68,19 @@ def test_an_outline_stays_where_it_is() -> None:
     depth = np.full((32, 32), 1.5)
     depth[:, 16:] = 0.6
     np.testing.assert_array_equal(run(depth, 19.2), depth)
+
+
+def test_a_run_from_before_the_setting_goes_on_without_it(tmp_path: Path) -> None:
+    without, with_it = (
+        TrainConfig.model_validate(tiny_training.settings(tmp_path / "pack.npz", dequantise=chosen))
+        for chosen in (False, True)
+    )
+    trainer._claim(tmp_path / "run", without)
+    file = tmp_path / "run" / trainer.CONFIG_NAME
+    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "dequantise"}))
+    trainer._claim(tmp_path / "run", without)
+    with pytest.raises(ConfigError, match=r"key dequantise[\s\S]*false[\s\S]*true"):
+        trainer._claim(tmp_path / "run", with_it)
 
 
 def test_training_learns_from_it_unless_told_otherwise(tmp_path: Path) -> None:

@@ -326,9 +326,8 @@ def _depth(
     steps = torch.from_numpy(images.astype("float32")).to(device)
     depth = torch.where(steps > 0, steps * unit_m, torch.full_like(steps, math.nan))
     if rounded is not None:
-        chunks = depth.split(_CHUNK)
-        factor, step = rounded.disparity_factor, rounded.disparity_step_px
-        depth = torch.cat([dequantised(chunk, factor, step, unit_m) for chunk in chunks])
+        for chunk in depth.split(_CHUNK):  # views
+            chunk.copy_(dequantised(chunk, rounded.disparity_factor, rounded.disparity_step_px, unit_m))
     if size != tuple(depth.shape[-2:]):
         depth = F.interpolate(depth.unsqueeze(1), size=size, mode="nearest-exact").squeeze(1)
     return pad_to_multiple(depth, math.nan)

@@ -335,6 +335,7 @@ def _claim(run: Path, config: TrainConfig) -> None:
             lambda: dict(json.loads(file.read_text())),
             "delete the run's folder and train anew: its settings are lost",
         )
+        theirs.setdefault("dequantise", False)  # a run from before there was the setting
         different = [k for k in mine if k not in free and theirs.get(k) != mine[k]]
         if different:
             raise ConfigError(
