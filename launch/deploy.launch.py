@@ -246,6 +246,7 @@ def managed(node, when_active):
                 start_state="configuring",
                 goal_state="inactive",
                 entities=[change(Transition.TRANSITION_ACTIVATE)],
+                handle_once=True,
             )
         ),
         RegisterEventHandler(
@@ -256,7 +257,12 @@ def managed(node, when_active):
                 entities=give_up("the policy could not be loaded"),
             )
         ),
-        RegisterEventHandler(OnStateTransition(target_lifecycle_node=node, goal_state="active", entities=when_active)),
+        # Once: who takes the policy down and up again by hand must not start a second trial or end the launch.
+        RegisterEventHandler(
+            OnStateTransition(
+                target_lifecycle_node=node, goal_state="active", entities=when_active, handle_once=True
+            )
+        ),
         RegisterEventHandler(OnProcessExit(target_action=node, on_exit=give_up("diffusion_policy ended"))),
         # Only once it runs can it be told to configure.
         RegisterEventHandler(OnProcessStart(target_action=node, on_start=[change(Transition.TRANSITION_CONFIGURE)])),

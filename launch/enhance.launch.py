@@ -76,6 +76,7 @@ def generate_launch_description():
                     start_state="configuring",
                     goal_state="inactive",
                     entities=[change(Transition.TRANSITION_ACTIVATE)],
+                    handle_once=True,
                 )
             ),
             RegisterEventHandler(
@@ -85,8 +86,12 @@ def generate_launch_description():
                     entities=[EmitEvent(event=Shutdown(reason="depth_enhancer could not be configured"))],
                 )
             ),
-            # The bag starts when the node listens, and the launch ends when the bag has been played.
-            RegisterEventHandler(OnStateTransition(target_lifecycle_node=node, goal_state="active", entities=[play])),
+            # The bag starts when the node first listens, and the launch ends when the bag has been played.
+            RegisterEventHandler(
+                OnStateTransition(
+                    target_lifecycle_node=node, goal_state="active", entities=[play], handle_once=True
+                )
+            ),
             RegisterEventHandler(
                 OnProcessExit(
                     target_action=play,

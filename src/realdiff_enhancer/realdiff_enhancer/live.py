@@ -8,45 +8,35 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from realdiff_core.ros_domain import free_domain
 
 from realdiff_core import topics
 
-__all__ = ["LiveEnhancer"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["LiveClient", "LiveEnhancer"]
 
 
-class LiveEnhancer:
-    """Starts the node; use it as a context manager.
-
-    Args:
-        **parameters: Parameters of the node.
+class LiveClient:
+    """A client in a ROS domain of its own; use it as a context manager.
 
     Attributes:
-        output: What the node has printed; known once it has ended.
+        environment: For processes that are to be in the client's domain.
     """
 
-    def __init__(self, **parameters: object) -> None:
-        """Remembers what to start, and chooses a ROS domain for everything that is started."""
-        domain = free_domain()
-        self.output = ""
-        self.parameters = parameters
-        self.environment = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
-        self._domain = domain
-        self._cameras: list[subprocess.Popen[str]] = []
+    def __init__(self) -> None:
+        """Chooses the domain."""
+        self._domain = free_domain()
+        self.environment = {**os.environ, "ROS_DOMAIN_ID": str(self._domain)}
 
-    def __enter__(self) -> LiveEnhancer:
-        """Starts node and client."""
+    def __enter__(self) -> Self:
+        """Starts the client."""
         import rclpy
         from rclpy.executors import SingleThreadedExecutor
 
-        command = [sys.executable, "-m", "realdiff_enhancer.node", "--ros-args"]
-        for name, value in self.parameters.items():
-            command += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
-        self.process = subprocess.Popen(
-            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
         self._context = rclpy.Context()
         rclpy.init(context=self._context, domain_id=self._domain)
         self.node = rclpy.create_node("live_client", context=self._context)
@@ -55,19 +45,10 @@ class LiveEnhancer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends everything that was started; the client first.
-
-        Fast DDS's shared memory may crash a participant that leaves after a sender was killed.
-        """
+        """Ends the client."""
         self._executor.shutdown()
         self.node.destroy_node()
         self._context.shutdown()
-        for process in (*self._cameras, self.process):
-            if process.poll() is None:
-                process.kill()
-            printed = process.communicate()[0]
-            if process is self.process:
-                self.output = printed or self.output
 
     def until(self, condition: Callable[[], bool], timeout_s: float = 60.0) -> bool:
         """Serves the client until a condition holds; returns whether it did in time."""
@@ -87,7 +68,7 @@ class LiveEnhancer:
         client = self.node.create_client(kind, f"/depth_enhancer/{name}")
         try:
             if not self.until(client.service_is_ready):
-                raise TimeoutError(f"the node offers no {name}; is it running? exit code {self.process.poll()}")
+                raise TimeoutError(f"no node offers /depth_enhancer/{name}; is it running?")
             future = client.call_async(kind.Request(**fields))
             if not self.until(future.done):
                 raise TimeoutError(f"the node doesn't answer {name}")
@@ -126,6 +107,47 @@ class LiveEnhancer:
         if options.pop("best_effort", False):
             qos.reliability = QoSReliabilityPolicy.BEST_EFFORT
         self.node.create_subscription(kind, topic, callback, qos, **options)
+
+
+class LiveEnhancer(LiveClient):
+    """Starts the node, and a client beside it; use it as a context manager.
+
+    Args:
+        **parameters: Parameters of the node.
+
+    Attributes:
+        output: What the node has printed; known once it has ended.
+    """
+
+    def __init__(self, **parameters: object) -> None:
+        """Remembers what to start."""
+        super().__init__()
+        self.output = ""
+        self.parameters = parameters
+        self._cameras: list[subprocess.Popen[str]] = []
+
+    def __enter__(self) -> Self:
+        """Starts node and client."""
+        command = [sys.executable, "-m", "realdiff_enhancer.node", "--ros-args"]
+        for name, value in self.parameters.items():
+            command += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
+        self.process = subprocess.Popen(
+            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        return super().__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        """Ends everything that was started; the client first.
+
+        Fast DDS's shared memory may crash a participant that leaves after a sender was killed.
+        """
+        super().__exit__()
+        for process in (*self._cameras, self.process):
+            if process.poll() is None:
+                process.kill()
+            printed = process.communicate()[0]
+            if process is self.process:
+                self.output = printed or self.output
 
     def camera(self, *arguments: object) -> subprocess.Popen[str]:
         """Starts `realdiff_enhancer.synthetic_camera` with these arguments."""

@@ -255,7 +255,7 @@ def test_launch_file_plays_a_bag_through_the_node(tmp_path: Path) -> None:
     import subprocess
 
     from enhancer_bags import write_episode
-    from realdiff_enhancer.live import LiveEnhancer
+    from realdiff_enhancer.live import LiveClient
     from sensor_msgs.msg import Image
 
     ros2 = shutil.which("ros2")
@@ -263,10 +263,9 @@ def test_launch_file_plays_a_bag_through_the_node(tmp_path: Path) -> None:
         pytest.skip("no ros2 command on the path")
     launch_file = Path(__file__).resolve().parents[3] / "launch" / "enhance.launch.py"
     bag = write_episode(tmp_path / "episode", frames=60, size=(120, 160))
-    listener = LiveEnhancer(model="none")
     images: list[Any] = []
-    with listener as live:
-        live.listen(Image, live.output_topic, images.append)
+    with LiveClient() as live:
+        live.listen(Image, topics.ENHANCED_PREFIX + topics.DEPTH_IMAGE, images.append)
         process = subprocess.Popen(
             [ros2, "launch", str(launch_file), f"bag:={bag}", "model:=disparity", "rate:=0.5"],
             env=live.environment,
@@ -275,6 +274,9 @@ def test_launch_file_plays_a_bag_through_the_node(tmp_path: Path) -> None:
             text=True,
         )
         try:
+            assert live.until(lambda: bool(images) or process.poll() is not None, 60)
+            # The node taken down and up again by hand is not a reason to play the bag a second time.
+            assert live.change("deactivate") and live.change("activate")
             assert live.until(lambda: process.poll() is not None, 90)
         finally:
             if process.poll() is None:
