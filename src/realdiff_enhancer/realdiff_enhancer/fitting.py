@@ -187,19 +187,16 @@ def _over_time(
 def _train(work: Path, initial: Path, options: FitOptions, report: Callable[[str], None]) -> Path:
     import torch
 
-    from realdiff_enhancer.two_stage.camera import profile_setting
+    from realdiff_enhancer.two_stage.camera import on_stream, profile_setting
     from realdiff_enhancer.two_stage.model_folder import base_config, load_config
     from realdiff_enhancer.two_stage.training import TrainConfig, train_run
 
     loaded = load_config(initial)
     few = loaded.few_steps
     # Noise is learned in px of the camera's own stream, which its baseline, focal length and step turn into metres.
-    geometry = {"baseline_m": options.base.baseline_m, "disparity_step_px": options.base.disparity_step_px}
-    model = base_config(loaded).model_dump()
-    model["codec"] |= geometry
-    stream_fx_px = profile_setting(options.base).stream_fx_px
-    if stream_fx_px is not None:
-        model["codec"]["native_fx_px"] = stream_fx_px
+    stream = on_stream(base_config(loaded), profile_setting(options.base).stream_fx_px, options.base.baseline_m)
+    model = stream.model_dump()
+    model["codec"]["disparity_step_px"] = options.base.disparity_step_px
     base: dict[str, Any] = {
         "packs": [{"path": work / "pack.npz", "source": loaded.source}],
         "model": model,

@@ -160,6 +160,8 @@ def test_pairs_on_the_colour_cameras_grid_are_fitted(
     assert any(f"training pairs of {size} px" in line for line in lines)
     codec = load_config(result.model).codec
     assert (codec.baseline_m, codec.native_fx_px) == (0.055, stream_fx_px or 384.0)
+    # the fit starts from the initial model's strength in metres
+    assert codec.scale_px / codec.disparity_factor == pytest.approx(0.15 / (384 * 0.05))
     assert "two_stage" not in result.profile.noise  # it is in the weights
     assert (result.profile.depth.width, result.profile.baseline_m) == (160, 0.055)
     assert [source.name for source in result.comparison.sources] == ["real", BEFORE, AFTER]

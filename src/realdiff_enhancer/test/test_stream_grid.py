@@ -64,6 +64,37 @@ def test_real_cameras(folder: str, fx_px: float) -> None:
     assert stream_factor(images, STEP_PX) == pytest.approx(fx_px * 0.05, rel=0.01)
 
 
+def local_noise(image_mm: NDArray[np.uint16], near_m: float, far_m: float, window: int = 24) -> float:
+    """Robust σ [1/m] of inverse depth around a quadratic surface: median over whole windows at that depth."""
+    y, x = np.mgrid[:window, :window] / window - 0.5
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1).reshape(-1, 6)
+    found = []
+    for top in range(0, image_mm.shape[0] - window, window // 2):
+        for left in range(0, image_mm.shape[1] - window, window // 2):
+            depth = image_mm[top : top + window, left : left + window].ravel() / 1e3
+            if depth.min() == 0 or not near_m <= np.median(depth) < far_m:
+                continue
+            rest = 1 / depth - terms @ np.linalg.lstsq(terms, 1 / depth, rcond=None)[0]
+            sigma = 1.4826 * np.median(np.abs(rest))
+            if np.abs(rest).max() < 8 * sigma:  # no edge
+                found.append(sigma)
+    return float(np.median(found))
+
+
+def test_a_finer_stream_is_as_noisy_in_metres() -> None:
+    """What `on_stream` assumes, on the real frames that shipped weights may learn from; px for px it would be 0.4."""
+    coarse, fine = DATA / "aims_d435/depth", DATA / "pose_annotator/depth.png"
+    if not (coarse.is_dir() and fine.is_file()):
+        pytest.skip("no real frames: set REALDIFF_SHARED_DATA")
+    image = cv2.imread(str(fine), cv2.IMREAD_UNCHANGED)
+    # every millimetre occurs: steps of 1 mm at 1.25 m are those of f·B = 49 px·m at least, 2.5 times the other's 19
+    assert set(range(1100, 1250)) <= set(image.ravel().tolist())
+    files = sorted(coarse.glob("*.png"))[::10]
+    for near_m, far_m in ((0.6, 0.8), (0.8, 1.0)):
+        others = [local_noise(cv2.imread(str(file), cv2.IMREAD_UNCHANGED), near_m, far_m) for file in files]
+        assert 0.75 < local_noise(image, near_m, far_m) / float(np.nanmedian(others)) < 1.25
+
+
 def test_a_fit_takes_the_stream_that_the_recording_tells(tmp_path: Path) -> None:
     tiny_training.make_pack(tmp_path / "pack.npz")
     noisy = np.array(recorded(640 * 0.05, 1.1, 3.5))[:, :96, :128].repeat(2, axis=0)[:5]

@@ -16,7 +16,7 @@ from realdiff_core.config import camera_profile  # noqa: E402
 from realdiff_core.errors import ConfigError  # noqa: E402
 from realdiff_enhancer.models.noise import FIXED_LAYERS, CorrelatedNoise  # noqa: E402
 from realdiff_enhancer.two_stage import conditioning, geometry, targets  # noqa: E402
-from realdiff_enhancer.two_stage.camera import for_profile  # noqa: E402
+from realdiff_enhancer.two_stage.camera import for_profile, on_stream  # noqa: E402
 from realdiff_enhancer.two_stage.codec import decode_residual  # noqa: E402
 from realdiff_enhancer.two_stage.config import (  # noqa: E402
     ConditionConfig,
@@ -26,7 +26,7 @@ from realdiff_enhancer.two_stage.config import (  # noqa: E402
     StyleConfig,
     TwoStageConfig,
 )
-from realdiff_enhancer.two_stage.decoding import decode_fields  # noqa: E402
+from realdiff_enhancer.two_stage.decoding import apply_residual, decode_fields  # noqa: E402
 from realdiff_enhancer.two_stage.device_noise import DeviceNoise  # noqa: E402
 from realdiff_enhancer.two_stage.networks import fine_channels  # noqa: E402
 from realdiff_enhancer.two_stage.sampling import plan_for  # noqa: E402
@@ -149,7 +149,7 @@ def test_style_is_measured_as_it_is_configured() -> None:
     pair = targets.pair_targets(torch.from_numpy(clean), torch.from_numpy(noisy), factor, config)
     found = targets.frame_styles(pair, torch.from_numpy(clean), factor, config.codec)
     expected = conditioning.style_tensor(
-        StyleConfig(edge_holes=0.05, far_holes=0.05, sigma_px=0.12), torch.device("cpu")
+        StyleConfig(edge_holes=0.05, far_holes=0.05, sigma_px=0.12), config.codec, torch.device("cpu")
     )
     torch.testing.assert_close(found, expected, rtol=0, atol=0.12)
 
@@ -160,12 +160,35 @@ def test_a_profile_sets_style_and_grid_and_a_wrong_key_is_refused() -> None:
     assert for_profile(config, profile) == config
     strict = profile.model_copy(update={"noise": {"two_stage": {"edge_holes": 0.6, "stream_fx_px": 640.0}}})
     found = for_profile(config, strict)
-    assert found.style == config.style.model_copy(update={"edge_holes": 0.6})
+    ratio = 640 / config.codec.native_fx_px
+    assert found.style.edge_holes == 0.6
+    assert found.style.sigma_px == pytest.approx(config.style.sigma_px * ratio)
     assert found.codec.disparity_factor == pytest.approx(640 * config.codec.baseline_m)
+    assert for_profile(found, strict) == found  # a model that was fitted on that stream
+    own_sigma = strict.model_copy(update={"noise": {"two_stage": {"sigma_px": 0.2, "stream_fx_px": 640.0}}})
+    assert for_profile(config, own_sigma).style.sigma_px == 0.2  # px of the stream that the profile names
     for changes, key in (({"edge_hole": 0.6}, "edge_hole"), ({"stream_fx_px": 10}, "stream_fx_px")):
         wrong = profile.model_copy(update={"noise": {"two_stage": changes}})
         with pytest.raises(ConfigError, match=rf"noise\.two_stage\.{key}"):
             for_profile(config, wrong)
+
+
+@pytest.mark.parametrize(("fx_px", "baseline_m"), [(640.0, 0.05), (240.0, 0.05), (889.0, 0.055)])
+def test_another_stream_has_errors_of_the_same_size_in_metres(fx_px: float, baseline_m: float) -> None:
+    config = TwoStageConfig.model_validate({"codec": {"disparity_step_px": 0.0}})
+    clean = torch.linspace(0.4, 2.0, 64).reshape(1, 8, 8)
+    code = 2.0 * torch.randn((1, 1, 8, 8), generator=torch.Generator().manual_seed(3))
+    found = []
+    for chosen in (config, on_stream(config, fx_px, baseline_m)):
+        factor = torch.tensor([chosen.codec.disparity_factor])
+        found.append(apply_residual(clean, factor, (code, code, torch.full_like(code, -1.0)), chosen)[1])
+    assert float((found[0] - clean).abs().max()) > 1e-3
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=0)
+    assert on_stream(config) == config
+    scaled = on_stream(config, fx_px, baseline_m)
+    device = torch.device("cpu")  # the network is told the same style
+    styles = [conditioning.style_tensor(c.style, c.codec, device) for c in (config, scaled)]
+    torch.testing.assert_close(*styles, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.45, 1.0])

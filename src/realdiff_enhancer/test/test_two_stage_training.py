@@ -19,9 +19,10 @@ from realdiff_core.camera import CameraModel  # noqa: E402
 from realdiff_core.errors import ConfigError  # noqa: E402
 from realdiff_enhancer.data.pairs import PairPack  # noqa: E402
 from realdiff_enhancer.models.base import DepthFrames  # noqa: E402
+from realdiff_enhancer.two_stage.camera import on_stream  # noqa: E402
 from realdiff_enhancer.two_stage.conditioning import Scene, SceneFeatures, scene_features  # noqa: E402
 from realdiff_enhancer.two_stage.config import TwoStageConfig  # noqa: E402
-from realdiff_enhancer.two_stage.model_folder import load_model  # noqa: E402
+from realdiff_enhancer.two_stage.model_folder import load_config, load_model  # noqa: E402
 from realdiff_enhancer.two_stage.networks import as_denoiser  # noqa: E402
 from realdiff_enhancer.two_stage.pipeline import TwoStageModel  # noqa: E402
 from realdiff_enhancer.two_stage.solver import ddim_step  # noqa: E402
@@ -329,6 +330,11 @@ def test_pairs_of_another_baseline_need_a_model_of_their_own(pack: Path, finishe
     assert store.factor.tolist() == pytest.approx([384 * 0.055] * 4)
     train(own, tmp_path / "tuned", report=lambda line: None)  # the codec's baseline is no obstacle to fine-tuning
     assert load_model(tmp_path / "tuned", steps=3).config.codec.baseline_m == 0.055
+    scaled = on_stream(load_config(finished / "model"), baseline_m=0.055).codec
+    assert scaled.scale_px == pytest.approx(0.15 * 1.1)
+    same_in_metres = {"codec": {"baseline_m": 0.055, "scale_px": scaled.scale_px, "limit_px": scaled.limit_px}}
+    own = TrainConfig.model_validate(tiny_training.settings(tmp_path / "d415.npz", model=same_in_metres, **changes))
+    train(own, tmp_path / "scaled", report=lambda line: None)
     wrong = tiny_training.settings(pack, **changes, model={"codec": {"scale_px": 0.2}})
     with pytest.raises(ConfigError, match=r"key model\.codec"):
         train(TrainConfig.model_validate(wrong), tmp_path / "wrong", report=lambda line: None)

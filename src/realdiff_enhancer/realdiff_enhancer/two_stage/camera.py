@@ -58,18 +58,33 @@ def profile_setting(profile: CameraProfile, style: StyleConfig | None = None) ->
 
 
 def for_profile(config: TwoStageConfig, profile: CameraProfile) -> TwoStageConfig:
-    """The settings of a model for a camera profile: its style, and the pixel grid of its depth stream.
+    """The settings of a model for a camera profile: its style, and its depth stream.
 
     Raises:
         ConfigError: see `profile_setting`.
     """
+    config = on_stream(config, profile_setting(profile).stream_fx_px)
     setting = profile_setting(profile, config.style)
     style = StyleConfig.model_validate(setting.model_dump(include=set(StyleConfig.model_fields)))
-    return on_grid(config.model_copy(update={"style": style}), setting.stream_fx_px)
+    return config.model_copy(update={"style": style})
 
 
-def on_grid(config: TwoStageConfig, stream_fx_px: float | None) -> TwoStageConfig:
-    """The settings of a model on the pixel grid of a depth stream of that focal length; None keeps its own."""
-    if stream_fx_px is None:
-        return config
-    return config.model_copy(update={"codec": config.codec.model_copy(update={"native_fx_px": stream_fx_px})})
+def on_stream(config: TwoStageConfig, fx_px: float | None = None, baseline_m: float | None = None) -> TwoStageConfig:
+    """The settings of a model for another depth stream than the one it was trained on.
+
+    The noise takes the stream's pixel grid and steps of disparity, and keeps its size in inverse depth: a finer stream
+    has finer noise, but hardly weaker (how that is known: docs/results/enhancer, "The grid of the depth stream").
+
+    Args:
+        config: settings as trained.
+        fx_px: focal length of the stream [px]; None keeps the model's own.
+        baseline_m: its baseline [m]; None keeps the model's own.
+    """
+    trained = config.codec
+    codec = trained.model_copy(
+        update={"native_fx_px": fx_px or trained.native_fx_px, "baseline_m": baseline_m or trained.baseline_m}
+    )
+    ratio = codec.disparity_factor / trained.disparity_factor
+    scaled = {"scale_px": trained.scale_px * ratio, "limit_px": trained.limit_px * ratio}
+    style = config.style.model_copy(update={"sigma_px": config.style.sigma_px * ratio})
+    return config.model_copy(update={"codec": codec.model_copy(update=scaled), "style": style})

@@ -103,23 +103,27 @@ def known_mask(depth_m: Tensor, config: CodecConfig) -> Tensor:
     return torch.isfinite(depth_m) & (depth_m >= config.near_m) & (depth_m <= config.far_m)
 
 
-def style_values(edge_holes: Tensor, far_holes: Tensor, sigma_px: Tensor) -> Tensor:
-    """Codes styles as numbers of about [-1,1]; [N] each in, [N,3] out."""
+def style_values(edge_holes: Tensor, far_holes: Tensor, sigma_px: Tensor, codec: CodecConfig) -> Tensor:
+    """Codes styles as numbers of about [-1,1]; [N] each in, [N,3] out. σ counts in the unit of the residual's code."""
     return torch.stack(
         [
             2.0 * edge_holes - 1.0,
             (torch.log10(far_holes + 1e-3) + 2.0) / 1.5,
-            torch.log(sigma_px.clamp(0.01, 5.0) / 0.1),
+            torch.log((sigma_px / style_unit_px(codec)).clamp(0.1, 50.0)),
         ],
         dim=-1,
     )
 
 
-def style_tensor(style: StyleConfig, device: torch.device) -> Tensor:
+def style_unit_px(codec: CodecConfig) -> float:
+    """The σ that a style codes as 0 [px of disparity]: 0.1 px for the scale of 0.15 px."""
+    return codec.scale_px / 1.5
+
+
+def style_tensor(style: StyleConfig, codec: CodecConfig, device: torch.device) -> Tensor:
     """A configured style as [1,3]."""
-    return style_values(
-        *(torch.tensor([v], device=device) for v in (style.edge_holes, style.far_holes, style.sigma_px))
-    )
+    edge, far, sigma = (torch.tensor([v], device=device) for v in (style.edge_holes, style.far_holes, style.sigma_px))
+    return style_values(edge, far, sigma, codec)
 
 
 def _filled_disparity(depth_m: Tensor, factor: Tensor, known: Tensor, config: CodecConfig) -> tuple[Tensor, Tensor]:
@@ -166,7 +170,7 @@ def scene_features(scene: Scene, config: TwoStageConfig) -> SceneFeatures:
     half = torch.cat(parts, dim=1) if parts else small[:, :0]
     style = small.new_zeros((len(small), 0))
     if config.condition.style:
-        style = scene.style if scene.style is not None else style_tensor(config.style, small.device)
+        style = scene.style if scene.style is not None else style_tensor(config.style, codec, small.device)
         style = style.to(small.dtype).expand(len(small), -1)
     return SceneFeatures(full, half, style, proximity)
 

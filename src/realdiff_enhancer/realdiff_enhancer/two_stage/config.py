@@ -141,7 +141,8 @@ class CameraSetting(StyleConfig):
     Attributes:
         stream_fx_px: focal length of the camera's own depth stream [px], on whose pixel grid and in whose disparity the
             noise arises; None for the training camera's (`CodecConfig.native_fx_px`). To be named where depth comes
-            aligned to colour, or resized, from a stream of another resolution: its noise is finer or coarser.
+            aligned to colour, or resized, from a stream of another resolution: its noise is finer or coarser, of the
+            same size in metres (`camera.on_stream`).
         weights: profile whose weights are taken; None for the profile's own.
     """
 
@@ -173,12 +174,15 @@ class StepCalibration(_Strict):
     Attributes:
         steps: sampling steps a stage.
         gain: factor of the residual [px of disparity], so that its robust σ is the real one.
+        band_gain: further factors of its bands, from short wavelengths to long (`bands.BAND_RADII`), so that each has
+            the real strength; none: 1.
         hole_offset: level over which the hole field means a hole, by proximity to a depth edge (7 levels, far to near),
             so that the hole rate is the real one.
     """
 
     steps: int = Field(ge=1)
     gain: float = Field(1.0, gt=0)
+    band_gain: tuple[float, ...] = ()
     hole_offset: tuple[float, ...] = Field((0.0,) * 7, min_length=7, max_length=7)
 
 

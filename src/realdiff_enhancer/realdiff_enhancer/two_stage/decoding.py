@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .bands import with_band_gains
 from .codec import decode_residual, depth_to_disparity, encode_residual, upsample
 from .conditioning import known_mask
 from .config import StepCalibration, TwoStageConfig
@@ -60,7 +61,10 @@ def decode_fields(
     total = low + upsample(rest, config.residual_px)
     if calibration is not None and proximity is not None:
         # in pixels: a factor on the compressed code would be a power of the residual, and throw its tails far out
-        total = encode_residual(calibration.gain * decode_residual(total, config.codec), config.codec)
+        residual = calibration.gain * decode_residual(total, config.codec)
+        if calibration.band_gain:
+            residual = with_band_gains(residual, calibration.band_gain, config.codec.scale_px)
+        total = encode_residual(residual, config.codec)
         offset = torch.zeros_like(proximity)
         for level, value in enumerate(calibration.hole_offset):
             offset = torch.where(proximity.round() == level, torch.full_like(offset, value), offset)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..models.base import DepthFrames, EnhancedFrames
 from ..models.device import pick_device
 from ..models.noise import CorrelatedNoise, ar1_history
-from .camera import check_camera, for_profile, on_grid, profile_setting
+from .camera import check_camera, for_profile, on_stream, profile_setting
 from .conditioning import (
     SIDE_MULTIPLE,
     Scene,
@@ -99,7 +99,7 @@ class TwoStageModel:
         self._calibration = config.calibrated(self.steps)
         self._modules = (coarse, fine)
         self._chosen_style = style or config.style
-        self._style = style_tensor(self._chosen_style, self.device)
+        self._style = style_tensor(self._chosen_style, config.codec, self.device)
         # On a CPU one frame a thread is faster than several threads in one frame.
         on_cpu = self.device.type == "cpu"
         self._batch = 1 if on_cpu else batch
@@ -133,7 +133,7 @@ class TwoStageModel:
         Args:
             path: the folder; None takes the weights that ship with the package for the profile.
             profile: camera profile; names the shipped weights, and its `noise.two_stage` may set the style and the
-                pixel grid (`CameraSetting`). May be None where `path` is given.
+                depth stream (`CameraSetting`). May be None where `path` is given.
             steps: sampling steps of each stage; None takes the model's default.
             device: a name that `pick_device` knows.
             batch: frames that a GPU sees together; None for `GPU_BATCH`.
@@ -149,7 +149,7 @@ class TwoStageModel:
         if profile:
             check_camera(folder, config, profile)
             config = for_profile(config, profile)
-        config = on_grid(config, stream_fx_px)
+        config = on_stream(config, stream_fx_px)
         return cls(
             config,
             loaded.coarse,

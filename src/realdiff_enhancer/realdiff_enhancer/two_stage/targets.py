@@ -158,4 +158,4 @@ def frame_styles(targets: PairTargets, clean_m: Tensor, factor: Tensor, codec: C
         centred = (values - values.median()).abs() if len(values) else values.new_full((1,), 0.6)
         # around zero the code is residual / scale
         sigmas.append(1.4826 * centred.median() * codec.scale_px)
-    return style_values(rate(near), rate(far), torch.stack(sigmas))
+    return style_values(rate(near), rate(far), torch.stack(sigmas), codec)

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..conditioning import scene_features
-from ..config import StyleConfig, TwoStageConfig
+from ..conditioning import scene_features, style_unit_px
+from ..config import CodecConfig, StyleConfig, TwoStageConfig
 from ..networks import as_denoiser
 from ..sampling import sample_coarse
 from ..solver import Denoiser, multistep_plan
@@ -57,16 +57,16 @@ def with_style(model: TwoStageConfig, store: PairStore) -> TwoStageConfig:
     own = store.label == model.sources.index(model.source)
     if not model.condition.style or not bool(own.any()):
         return model
-    return model.model_copy(update={"style": style_config(store.style[own].median(dim=0).values)})
+    return model.model_copy(update={"style": style_config(store.style[own].median(dim=0).values, model.codec)})
 
 
-def style_config(values: Tensor) -> StyleConfig:
+def style_config(values: Tensor, codec: CodecConfig) -> StyleConfig:
     """Inverse of `conditioning.style_values` for one style [3]."""
     edge, far, sigma = values.double().cpu()
     return StyleConfig(
         edge_holes=min(max(float((edge + 1) / 2), 0.0), 1.0),
         far_holes=min(max(float(10 ** (far * 1.5 - 2.0) - 1e-3), 0.0), 1.0),
-        sigma_px=float(0.1 * torch.exp(sigma)),
+        sigma_px=float(style_unit_px(codec) * torch.exp(sigma)),
     )
 
 
@@ -79,7 +79,9 @@ def calibrated(model: TwoStageConfig, networks: Trained, store: PairStore, sessi
         served = networks.serving(model, steps, session)
         found.append(calibrate(store, model, *served, steps, config.calibration_frames, config.seed))
         levels = " ".join(f"{level:+.2f}" for level in found[-1].hole_offset)
-        session.report(f"{steps} steps: gain {found[-1].gain:.3f}, hole levels {levels}")
+        bands = "".join(f" {factor:.2f}" for factor in found[-1].band_gain)
+        gains = f"gain {found[-1].gain:.3f}, of the bands{bands or ' none'}"
+        session.report(f"{steps} steps: {gains}, hole levels {levels}")
     return model.model_copy(update={"calibration": tuple(found)})
 
 

@@ -24,6 +24,7 @@ from accelerate.utils import set_seed
 from realdiff_core.errors import ConfigError
 from torch import nn
 
+from ..camera import on_stream
 from ..config import TwoStageConfig
 from ..control import ControlledDenoiser
 from ..model_folder import load_model, save_model
@@ -221,9 +222,10 @@ class _Run:
         fx, own = loaded.config.codec.native_fx_px, self.config.model.codec.native_fx_px
         if fx != own:
             self.session.report(f"from the grid of a stream of f = {fx:g} px to one of {own:g} px")
-        theirs, mine = (_trained_settings(model) for model in (loaded.config, self.config.model))
+        scaled = on_stream(loaded.config, own, self.config.model.codec.baseline_m)
+        theirs, theirs_scaled, mine = (_trained_settings(m) for m in (loaded.config, scaled, self.config.model))
         for name, value in mine.items():
-            if theirs[name] != value:
+            if value not in (theirs[name], theirs_scaled[name]):
                 raise ConfigError(
                     "the model to start from has other settings",
                     where=f"{self.config.initial}, key model.{name}",
@@ -306,7 +308,8 @@ class _Run:
 def _trained_settings(model: TwoStageConfig) -> dict[str, object]:
     """Settings that the weights can't do without.
 
-    Baseline, focal length and step of the disparity are the camera's: networks see and give px of its own stream.
+    Baseline, focal length and step of the disparity are the camera's: networks see px of its own stream. The scale of
+    the residuals that they give may be the training camera's in px or in inverse depth (`on_stream`).
     """
     names = ("coarse", "fine", "condition", "holes", "residual_px", "stages", "sources", "schedule")
     codec = model.codec.model_dump(exclude={"baseline_m", "native_fx_px", "disparity_step_px"})
